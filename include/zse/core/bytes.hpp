@@ -13,18 +13,34 @@ namespace zse::inline v1 {
 using Bytes = std::uint64_t;
 
 /// Decimal and binary units. A "24 GB" card holds 24 GiB, so both are needed and never mixed.
-constexpr Bytes KB(std::uint64_t n) noexcept { return n * 1'000; }
-constexpr Bytes MB(std::uint64_t n) noexcept { return n * 1'000'000; }
-constexpr Bytes GB(std::uint64_t n) noexcept { return n * 1'000'000'000; }
-constexpr Bytes KiB(std::uint64_t n) noexcept { return n << 10; }
-constexpr Bytes MiB(std::uint64_t n) noexcept { return n << 20; }
-constexpr Bytes GiB(std::uint64_t n) noexcept { return n << 30; }
+constexpr Bytes KB(std::uint64_t n) noexcept {
+    return n * 1'000;
+}
+constexpr Bytes MB(std::uint64_t n) noexcept {
+    return n * 1'000'000;
+}
+constexpr Bytes GB(std::uint64_t n) noexcept {
+    return n * 1'000'000'000;
+}
+constexpr Bytes KiB(std::uint64_t n) noexcept {
+    return n << 10;
+}
+constexpr Bytes MiB(std::uint64_t n) noexcept {
+    return n << 20;
+}
+constexpr Bytes GiB(std::uint64_t n) noexcept {
+    return n << 30;
+}
 
 /// n divided by d, rounded up; d > 0.
-constexpr std::uint64_t ceil_div(std::uint64_t n, std::uint64_t d) noexcept { return n / d + (n % d != 0); }
+constexpr std::uint64_t ceil_div(std::uint64_t n, std::uint64_t d) noexcept {
+    return n / d + (n % d != 0);
+}
 
 /// n rounded up to a multiple of `multiple` (> 0).
-constexpr Bytes round_up(Bytes n, Bytes multiple) noexcept { return ceil_div(n, multiple) * multiple; }
+constexpr Bytes round_up(Bytes n, Bytes multiple) noexcept {
+    return ceil_div(n, multiple) * multiple;
+}
 
 /// Product that saturates instead of wrapping: sizes that come from a file are compared after it.
 constexpr std::uint64_t saturating_mul(std::uint64_t a, std::uint64_t b) noexcept {

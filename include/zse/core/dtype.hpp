@@ -38,7 +38,8 @@ private:
         }
         if (magnitude >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // >= 65520
         if (magnitude < 0x38800000u) {  // below 2^-14: subnormal or zero
-            // Adding 0.5 aligns the mantissa so that the unit in the last place is 2^-24; the addition rounds.
+            // Adding 0.5 aligns the mantissa so that the unit in the last place is 2^-24; the addition
+            // rounds.
             const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
             return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u));
         }

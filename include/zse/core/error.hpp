@@ -4,7 +4,6 @@
 
 #include <zse/core/version.hpp>
 
-#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -43,7 +42,9 @@ constexpr std::string_view name(ErrorCode code) noexcept {
 }
 
 /// Exit status of a program that ends with this error: 2 for wrong usage, else 1.
-constexpr int exit_status(ErrorCode code) noexcept { return code == ErrorCode::usage ? 2 : 1; }
+constexpr int exit_status(ErrorCode code) noexcept {
+    return code == ErrorCode::usage ? 2 : 1;
+}
 
 /// HTTP status of a request that ends with this error.
 constexpr int http_status(ErrorCode code) noexcept {
@@ -58,19 +59,29 @@ constexpr int http_status(ErrorCode code) noexcept {
     }
 }
 
+/// A place in the source. Own type: clang 14 has no SourceLocation.
+struct SourceLocation {
+    const char* file;
+    int line;
+
+    static constexpr SourceLocation here(const char* file = __builtin_FILE(),
+                                         int line = __builtin_LINE()) noexcept {
+        return {file, line};
+    }
+};
+
 /// A code, one sentence (what was expected, what was found, what to do), and where it arose.
 class Error : public std::runtime_error {
 public:
-    Error(ErrorCode code, const std::string& sentence,
-          std::source_location where = std::source_location::current())
+    Error(ErrorCode code, const std::string& sentence, SourceLocation where = SourceLocation::here())
         : std::runtime_error(sentence), code_(code), where_(where) {}
 
     [[nodiscard]] ErrorCode code() const noexcept { return code_; }
-    [[nodiscard]] const std::source_location& where() const noexcept { return where_; }
+    [[nodiscard]] const SourceLocation& where() const noexcept { return where_; }
 
 private:
     ErrorCode code_;
-    std::source_location where_;
+    SourceLocation where_;
 };
 
 /// A value or an Error. What runs inside a step returns it; the API turns the error into an exception.
