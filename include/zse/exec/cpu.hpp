@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The executor of the processor: a persistent team of threads over host memory.
+#pragma once
+
+#include <zse/exec/executor.hpp>
+#include <zse/exec/team.hpp>
+#include <zse/policy/family.hpp>
+
+namespace zse::inline v1 {
+namespace exec {
+
+/// Runs each operation on a team, in order, over the scratch that the plan laid out.
+class CpuExecutor {
+public:
+    static constexpr bool records = false;
+
+    /// `scratch` holds `shared` bytes, then `per_thread` bytes for each thread of the team.
+    CpuExecutor(Team& team, std::byte* scratch, Bytes shared, Bytes per_thread) noexcept
+        : team_(&team), scratch_(scratch), threads_base_(scratch + shared), per_thread_(per_thread) {}
+
+    Bytes allocate(Bytes bytes) { return layout_.allocate(bytes); }
+    void release(Bytes offset) noexcept { layout_.release(offset); }
+    template <class T>
+    T* at(Bytes offset) const noexcept {
+        return reinterpret_cast<T*>(scratch_ + offset);
+    }
+
+    template <Operation Op>
+    void run(const Op& op) noexcept {
+        team_->for_each(op.items(), [&](std::size_t item, unsigned thread) {
+            op.run(item, Worker{thread, threads_base_ + thread * per_thread_});
+        });
+    }
+
+private:
+    Team* team_;
+    std::byte* scratch_;
+    std::byte* threads_base_;
+    Bytes per_thread_;
+    memory::ScratchLayout layout_;
+};
+
+/// The execution policy: the processor, with the vector instructions that the program was built for.
+struct cpu {
+    static constexpr auto policy_family = policy::Family::exec;
+    static constexpr policy::Sentence spelling{"exec::cpu"};
+    static constexpr std::string_view name = "cpu";
+};
+
+}  // namespace exec
+}  // namespace zse::inline v1

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// A page of the KV cache: the tokens of all layers of a group, laid out the same in every tier.
+#pragma once
+
+#include <zse/kv/codec.hpp>
+
+#include <cstdint>
+
+namespace zse::inline v1 {
+namespace kv {
+
+/// `[layer][kv_head][K codes | K scales | V codes | V scales]`, each part `[page_tokens, ...]` and padded to 16 bytes,
+/// so that every part can be read by 16-byte loads.
+struct PageLayout {
+    std::uint32_t page_tokens = 16;
+    std::uint32_t layers = 0;
+    std::uint32_t kv_heads = 0;
+    std::uint32_t k_dim = 0;
+    std::uint32_t v_dim = 0;
+    std::uint32_t k_code = 0;   ///< bytes of one token's K codes of one head; the three below likewise
+    std::uint32_t k_scale = 0;
+    std::uint32_t v_code = 0;
+    std::uint32_t v_scale = 0;
+
+    static constexpr Bytes part_alignment = 16;
+
+    /// The layout of `layers` equal layers with keys in K and values in V.
+    template <KvCodec K, KvCodec V>
+    static constexpr PageLayout of(std::uint32_t page_tokens, std::uint32_t layers, std::uint32_t kv_heads,
+                                   std::uint32_t k_dim, std::uint32_t v_dim) noexcept {
+        return {page_tokens,
+                layers,
+                kv_heads,
+                k_dim,
+                v_dim,
+                static_cast<std::uint32_t>(K::code_bytes(k_dim)),
+                static_cast<std::uint32_t>(K::scale_bytes(k_dim)),
+                static_cast<std::uint32_t>(V::code_bytes(v_dim)),
+                static_cast<std::uint32_t>(V::scale_bytes(v_dim))};
+    }
+
+    [[nodiscard]] constexpr Bytes part(std::uint32_t token_bytes) const noexcept {
+        return round_up(static_cast<Bytes>(token_bytes) * page_tokens, part_alignment);
+    }
+    [[nodiscard]] constexpr Bytes k_scales_at() const noexcept { return part(k_code); }
+    [[nodiscard]] constexpr Bytes v_codes_at() const noexcept { return k_scales_at() + part(k_scale); }
+    [[nodiscard]] constexpr Bytes v_scales_at() const noexcept { return v_codes_at() + part(v_code); }
+    [[nodiscard]] constexpr Bytes head_bytes() const noexcept { return v_scales_at() + part(v_scale); }
+    [[nodiscard]] constexpr Bytes layer_bytes() const noexcept { return head_bytes() * kv_heads; }
+    [[nodiscard]] constexpr Bytes page_bytes() const noexcept { return saturating_mul(layer_bytes(), layers); }
+    /// Codes and scales of one token in all layers, without the padding of parts.
+    [[nodiscard]] constexpr Bytes token_bytes() const noexcept {
+        return static_cast<Bytes>(k_code + k_scale + v_code + v_scale) * kv_heads * layers;
+    }
+    /// Pages that hold `tokens` of one sequence.
+    [[nodiscard]] constexpr std::uint64_t pages(std::uint64_t tokens) const noexcept {
+        return ceil_div(tokens, page_tokens);
+    }
+};
+
+/// Index of a page in its pool.
+using PageIndex = std::uint32_t;
+
+/// The pages of one layer in host memory. Trivially copyable; knows nothing of sequences.
+struct LayerPages {
+    std::byte* pool = nullptr;  ///< first byte of this layer in page 0
+    Bytes page_bytes = 0;
+    PageLayout layout;
+
+    [[nodiscard]] constexpr std::byte* head(PageIndex page, std::size_t kv_head) const noexcept {
+        return pool + page * page_bytes + kv_head * layout.head_bytes();
+    }
+};
+
+/// Rows of one sequence in a batch: consecutive tokens from `first_position`, and the pages of the whole sequence.
+struct Segment {
+    std::uint32_t first_row = 0;       ///< row of the batch
+    std::uint32_t rows = 0;
+    std::uint32_t first_position = 0;  ///< absolute position of the first row
+    const PageIndex* pages = nullptr;  ///< `[ceil((first_position + rows) / page_tokens)]`
+};
+
+}  // namespace kv
+}  // namespace zse::inline v1
