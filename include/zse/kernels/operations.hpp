@@ -116,6 +116,7 @@ struct RopeAngles {
     std::size_t count = 0;
     std::size_t pairs = 0;
     float base = 10000;
+    float linear = 1;                ///< divides every frequency
     const float* factors = nullptr;  ///< `[pairs]` divisors of the frequencies (Llama 3.1), or none
     float* cosines = nullptr;
     float* sines = nullptr;
@@ -123,7 +124,7 @@ struct RopeAngles {
     [[nodiscard]] constexpr std::size_t items() const noexcept { return count; }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
     void run(std::size_t item, const exec::Worker& /*worker*/) const noexcept {
-        cpu::rope_angles(positions[item], base, pairs, factors, cosines + item * pairs, sines + item * pairs);
+        cpu::rope_angles(positions[item], base, linear, pairs, factors, cosines + item * pairs, sines + item * pairs);
     }
 };
 

@@ -49,12 +49,13 @@ inline void swiglu(float* gate, const float* up, std::size_t count) noexcept {
     }
 }
 
-/// Cosines and sines of a position, `[pairs]` each: angle i = position / (base^(2i / dim) * factor[i]).
-inline void rope_angles(std::uint32_t position, float base, std::size_t pairs, const float* factors, float* cosines,
-                        float* sines) noexcept {
+/// Cosines and sines of a position, `[pairs]` each: angle i = position / (base^(2i / dim) * linear * factor[i]).
+inline void rope_angles(std::uint32_t position, float base, float linear, std::size_t pairs, const float* factors,
+                        float* cosines, float* sines) noexcept {
     for (std::size_t i = 0; i < pairs; ++i) {
         // In double: a float angle of a far position has lost its fraction.
         double frequency = std::pow(static_cast<double>(base), -static_cast<double>(i) / static_cast<double>(pairs));
+        frequency /= static_cast<double>(linear);
         if (factors != nullptr) frequency /= static_cast<double>(factors[i]);
         const double angle = static_cast<double>(position) * frequency;
         cosines[i] = static_cast<float>(std::cos(angle));

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many engines in one program: products of policy lists, and the choice of one at run time.
+#pragma once
+
+#include <zse/engine.hpp>
+
+#include <boost/hana/cartesian_product.hpp>
+#include <boost/hana/concat.hpp>
+#include <boost/hana/for_each.hpp>
+#include <boost/hana/transform.hpp>
+
+#include <array>
+#include <string>
+#include <vector>
+
+namespace zse::inline v1 {
+namespace engine {
+
+/// Names of policies, as the command line spells them.
+struct Choice {
+    std::string weights = "as-stored";
+    std::string k = "f16";
+    std::string v = "f16";
+    std::string attention = "flash";
+
+    [[nodiscard]] std::string spelled() const {
+        return text("weights ", weights, ", KV ", k == v ? k : text(k, "/", v), ", attention ", attention);
+    }
+};
+
+/// One engine of a matrix, without its type. Explicitly instantiated in a file of its own by zse_add_engine_matrix().
+template <class E>
+struct Instance {
+    static memory::Plan plan(const ModelSpec& spec, const Limits& limits) { return E::plan(spec, limits); }
+    static std::unique_ptr<AnyEngine> open(const io::Gguf& file, const ModelSpec& spec,
+                                           std::shared_ptr<const Vocabulary> vocabulary, const Options& options) {
+        return E::open(file, spec, std::move(vocabulary), options);
+    }
+};
+
+/// What the matrix knows of an engine.
+struct Built {
+    std::string_view weights, k, v, attention;
+    memory::Plan (*plan)(const ModelSpec&, const Limits&);
+    std::unique_ptr<AnyEngine> (*open)(const io::Gguf&, const ModelSpec&, std::shared_ptr<const Vocabulary>,
+                                       const Options&);
+
+    [[nodiscard]] bool is(const Choice& choice) const noexcept {
+        return weights == choice.weights && k == choice.k && v == choice.v && attention == choice.attention;
+    }
+};
+
+/// All combinations of these weight, KV and attention policies.
+template <class Weights, class Kv, class Attention>
+struct Product;
+
+template <class... W, class... K, class... A>
+struct Product<policy::List<W...>, policy::List<K...>, policy::List<A...>> {
+    static constexpr auto engines() {
+        namespace hana = boost::hana;
+        return hana::transform(
+            hana::cartesian_product(hana::make_tuple(hana::tuple_t<W...>, hana::tuple_t<K...>, hana::tuple_t<A...>)),
+            [](auto policies) {
+                return hana::type_c<Engine<typename decltype(+hana::at_c<0>(policies))::type,
+                                           typename decltype(+hana::at_c<1>(policies))::type,
+                                           typename decltype(+hana::at_c<2>(policies))::type>>;
+            });
+    }
+};
+
+}  // namespace engine
+
+/// The union of several products. The CMake option ZSE_EXTRA_ENGINES adds to the one of the command line.
+template <class... Products>
+class EngineMatrix {
+public:
+    /// The engine types, as a tuple of hana types.
+    static constexpr auto types() { return joined(Products::engines()...); }
+
+    static std::vector<engine::Built> built() {
+        std::vector<engine::Built> all;
+        boost::hana::for_each(types(), [&](auto candidate) {
+            using E = typename decltype(candidate)::type;
+            all.push_back({E::Weights::name, E::Kv::Key::name, E::Kv::Value::name, E::Attention::name,
+                           &engine::Instance<E>::plan, &engine::Instance<E>::open});
+        });
+        return all;
+    }
+
+    /// The engine of this choice; throws unsupported, naming the build option, where it is not built in.
+    static engine::Built find(const engine::Choice& choice) {
+        for (const engine::Built& candidate : built()) {
+            if (candidate.is(choice)) return candidate;
+        }
+        throw Error(ErrorCode::unsupported,
+                    text("an engine with ", choice.spelled(), " is not built in; choose another, or configure with -DZSE_EXTRA_ENGINES=",
+                         choice.weights, ":", choice.k, "/", choice.v));
+    }
+
+    /// Opens a model with the engine of this choice.
+    static std::unique_ptr<AnyEngine> open(const std::filesystem::path& path, const engine::Choice& choice,
+                                           const engine::Options& options = {}) {
+        const engine::Built chosen = find(choice);
+        const io::Gguf file = io::Gguf::open(path);
+        const ModelSpec spec = model::spec_from_gguf(file);
+        return chosen.open(file, spec, engine::vocabulary_from_gguf(file, spec.vocabulary), options);
+    }
+
+private:
+    template <class First>
+    static constexpr auto joined(const First& first) {
+        return first;
+    }
+    template <class First, class Second, class... Rest>
+    static constexpr auto joined(const First& first, const Second& second, const Rest&... rest) {
+        return joined(boost::hana::concat(first, second), rest...);
+    }
+};
+
+}  // namespace zse::inline v1

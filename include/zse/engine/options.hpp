@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// How an engine is opened.
+#pragma once
+
+#include <zse/memory/ledger.hpp>
+#include <zse/model/batch.hpp>
+#include <zse/model/loader.hpp>
+
+namespace zse::inline v1 {
+namespace engine {
+
+struct Options {
+    Limits limits;
+    model::LoadProgress progress;      ///< told while weights are read
+    memory::Ledger* ledger = nullptr;  ///< draws from this ledger; none: the engine has its own, without caps
+    bool use_cache = true;             ///< false computes the whole sequence for every token: for checking only
+    std::uint64_t shuffle_pages = 0;   ///< not 0: pages are taken in another order, for checking only
+};
+
+}  // namespace engine
+}  // namespace zse::inline v1

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a caller asks of an engine, and what it is told while the engine works.
+#pragma once
+
+#include <zse/sampling/sampler.hpp>
+#include <zse/scheduler/scheduler.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace zse::inline v1 {
+namespace engine {
+
+using scheduler::RequestId;
+
+/// A prompt and how to go on from it.
+struct Request {
+    static constexpr std::uint32_t unlimited = std::numeric_limits<std::uint32_t>::max();
+
+    std::vector<std::int32_t> tokens;         ///< the prompt; at least one token
+    sampling::SamplingParams sampling;
+    std::uint32_t max_tokens = unlimited;     ///< tokens to generate at most; 0 computes the prompt alone
+    std::vector<std::string> stop;            ///< texts that end the answer; they are not part of it
+    bool ignore_end = false;                  ///< go on past tokens that end an answer
+    /// Which tokens may follow these (prompt and answer so far): one bit a token, `[ceil(vocabulary / 64)]`, valid until
+    /// the next call. An empty span allows all. Called once a generated token.
+    std::function<std::span<const std::uint64_t>(std::span<const std::int32_t>)> mask;
+    /// Sees the logits `[vocabulary]` that follow each position, prompt included, in order of position.
+    std::function<void(std::uint32_t position, std::span<const float> logits)> observe;
+};
+
+/// Why an answer ended.
+enum class Finish : std::uint8_t {
+    none,         ///< it has not
+    end,          ///< the model ended it
+    stop_string,  ///< one of the request's stop texts
+    length,       ///< max_tokens, or the context is full
+    cancelled,
+    failed,       ///< no token could be chosen: the mask allows none, or the logits are no numbers
+};
+
+constexpr std::string_view name(Finish finish) noexcept {
+    switch (finish) {
+        case Finish::none: return "none";
+        case Finish::end: return "end";
+        case Finish::stop_string: return "stop_string";
+        case Finish::length: return "length";
+        case Finish::cancelled: return "cancelled";
+        case Finish::failed: return "failed";
+    }
+    return "none";
+}
+
+/// One step's news of one request. `text` is whole UTF-8 characters, valid until the next step.
+struct Event {
+    RequestId id = 0;
+    std::int32_t token = -1;  ///< the token that was chosen; -1 where the event only ends the answer
+    std::string_view text;
+    Finish finish = Finish::none;
+};
+
+/// Counters since open.
+struct Counters {
+    std::uint64_t steps = 0;
+    std::uint64_t rows = 0;              ///< rows computed, prompt and answer
+    std::uint64_t generated_tokens = 0;
+    std::uint32_t most_rows_in_a_step = 0;
+};
+
+}  // namespace engine
+}  // namespace zse::inline v1

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tier policies: where an engine may hold memory, fastest first.
+#pragma once
+
+#include <zse/memory/plan.hpp>
+#include <zse/policy/family.hpp>
+
+#include <type_traits>
+
+namespace zse::inline v1 {
+namespace tiers {
+
+/// Memory of the host.
+struct host {
+    static constexpr auto policy_family = policy::Family::tiers;
+    static constexpr policy::Sentence spelling{"tiers::host"};
+    static constexpr std::string_view name = "host";
+    static constexpr memory::Tier tier = memory::Tier::host;
+};
+
+namespace detail {
+
+template <class First, class... Rest>
+constexpr auto join() {
+    if constexpr (sizeof...(Rest) == 0) {
+        return First::spelling + "";
+    } else {
+        return First::spelling + ", " + join<Rest...>();
+    }
+}
+
+template <class... T>
+constexpr bool descending() {
+    constexpr memory::Tier order[]{T::tier...};
+    for (std::size_t i = 1; i < sizeof...(T); ++i) {
+        if (order[i - 1] >= order[i]) return false;
+    }
+    return true;
+}
+
+}  // namespace detail
+
+/// Several tiers, fastest first: what does not fit one goes to the next.
+template <class First, class... Rest>
+struct chain {
+    static constexpr auto policy_family = policy::Family::tiers;
+    static constexpr auto spelling = "tiers::chain<" + detail::join<First, Rest...>() + ">";
+    static_assert(policy::require<"zse: " + spelling +
+                                      " names a tier twice or a slow one before a fast one; use each tier once, in the "
+                                      "order gpu, host, disk",
+                                  detail::descending<First, Rest...>()>());
+};
+
+/// A chain of one tier is that tier.
+template <class T>
+struct Canonical {
+    using type = T;
+};
+template <class T>
+struct Canonical<chain<T>> {
+    using type = T;
+};
+
+}  // namespace tiers
+}  // namespace zse::inline v1

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// A ragged batch: rows of several sequences, prompts and single tokens alike, in one forward pass.
+#pragma once
+
+#include <zse/kv/append.hpp>
+
+#include <span>
+
+namespace zse::inline v1 {
+namespace model {
+
+/// Bounds that memory is planned for. All counts are per engine.
+struct Limits {
+    std::uint32_t context = 0;        ///< tokens a sequence may have, prompt and answer; 0: the trained length
+    std::uint32_t batch = 1;          ///< sequences at once
+    std::uint32_t step_tokens = 512;  ///< rows of one step: the token budget
+    std::uint32_t output_rows = 0;    ///< rows of logits of one step; 0: one per sequence
+    std::uint32_t threads = 1;
+    std::uint32_t page_tokens = 16;   ///< 1, 8, 16 or 32
+    friend constexpr bool operator==(const Limits&, const Limits&) = default;
+};
+
+/// One step's rows. Tokens and positions are `[rows]`.
+struct Batch {
+    const std::int32_t* tokens = nullptr;
+    kv::BatchRows rows;
+    std::span<const std::uint32_t> output_rows;  ///< rows whose logits are wanted, in order
+    std::size_t most_rows = 0;                   ///< longest segment
+};
+
+}  // namespace model
+
+using model::Limits;
+
+}  // namespace zse::inline v1
