@@ -163,7 +163,7 @@ int chat(zse::AnyEngine& engine, const RunOptions& options) {
 }
 
 int run(RunOptions& options) {
-    options.sampling.validate();
+    zse::sampling::validate(options.sampling);
     const bool terminal = ::isatty(STDIN_FILENO) == 1;
     if (!options.has_prompt && !terminal) {
         options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});

@@ -169,7 +169,7 @@ private:
                                                            spec_.vocabulary, " tokens; tokenise with its own vocabulary"));
             }
         }
-        request.sampling.validate();
+        sampling::validate(request.sampling);
         sampling::StopMatcher{request.stop};  // throws for bad stop texts
     }
 

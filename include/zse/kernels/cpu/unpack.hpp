@@ -44,6 +44,7 @@ struct UnpackDense {
 
     template <class Sink>
     static HWY_INLINE void block(const std::byte* at, const Sink& sink) {
+#pragma GCC unroll 16
         for (std::size_t first = 0; first < group; first += lanes) {
             sink(first, load(at + first * sizeof(T)));
         }
@@ -79,6 +80,7 @@ struct UnpackSymmetric8 {
     static HWY_INLINE void block(const std::byte* at, const Sink& sink) {
         const VecF scale = half_scale(at);
         const auto* codes = reinterpret_cast<const std::int8_t*>(at + 2);
+#pragma GCC unroll 16
         for (std::size_t first = 0; first < group; first += lanes) {
             sink(first, hn::Mul(scale, hn::ConvertTo(f32_tag, widen_signed(codes + first))));
         }
@@ -99,6 +101,7 @@ struct Unpack<weights::q4_0> {
     static HWY_INLINE void block(const std::byte* at, const Sink& sink) {
         const VecF scale = half_scale(at);
         const auto* codes = reinterpret_cast<const std::uint8_t*>(at + 2);
+#pragma GCC unroll 16
         for (std::size_t first = 0; first < group; first += lanes) {
             const auto steps = hn::Sub(nibbles(codes, first, 16), hn::Set(I32(), 8));
             sink(first, hn::Mul(scale, hn::ConvertTo(f32_tag, steps)));
@@ -116,6 +119,7 @@ struct Unpack<weights::q4_1> {
         const VecF scale = half_scale(at);
         const VecF minimum = half_scale(at + 2);
         const auto* codes = reinterpret_cast<const std::uint8_t*>(at + 4);
+#pragma GCC unroll 16
         for (std::size_t first = 0; first < group; first += lanes) {
             sink(first, hn::MulAdd(hn::ConvertTo(f32_tag, nibbles(codes, first, 16)), scale, minimum));
         }
@@ -131,6 +135,7 @@ struct Unpack<weights::nf4<Group>> {
     static HWY_INLINE void block(const std::byte* at, const Sink& sink) {
         const VecF scale = half_scale(at);
         const auto* codes = reinterpret_cast<const std::uint8_t*>(at + 2);
+#pragma GCC unroll 16
         for (std::size_t first = 0; first < group; first += lanes) {
             sink(first, hn::Mul(scale, level(nibbles(codes, first, Group / 2))));
         }
