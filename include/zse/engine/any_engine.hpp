@@ -249,7 +249,7 @@ private:
         sampling::TokenMask mask;
         if (slot.request.mask) mask.bits = slot.request.mask(history);
         const Result<std::int32_t> chosen =
-            sampler_.sample(row, slot.request.sampling, history, mask, slot.count, sampling_.bytes());
+            sampling::Sampler(slot.request.sampling).sample({row, history, mask, slot.count}, sampling_.bytes());
         if (!chosen) {
             ended_.push_back({index, engine::Finish::failed});
             return;
@@ -285,7 +285,7 @@ private:
             if (finish != engine::Finish::stop_string) {
                 // A last event of its own: characters held back by the decoder or by half a stop text.
                 slot.tail.assign(slot.stop->push(slot.decoder->flush()));
-                slot.tail.append(slot.stop->flush());
+                slot.tail.append(slot.stop->finish());
                 rest = slot.tail;
             }
             events_.push_back({slot.id, -1, rest, finish});
@@ -313,7 +313,6 @@ private:
     kv::PagePool pool_;
     scheduler::Scheduler scheduler_;
     bool use_cache_;
-    sampling::Sampler sampler_;
 
     std::span<std::int32_t> tokens_;
     std::span<std::uint32_t> positions_, segment_of_row_, output_rows_;

@@ -60,7 +60,10 @@ public:
         epoch_.fetch_add(1, std::memory_order_seq_cst);
         if (sleepers_.load(std::memory_order_seq_cst) != 0) epoch_.notify_all();
         take_items(0);
-        while (busy_.load(std::memory_order_acquire) != 0) relax();
+        // A worker that lost its core to a neighbour may need this one: spin a while, then give it away.
+        for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin) {
+            spin < spins_before_sleep ? relax() : std::this_thread::yield();
+        }
     }
 
 private:
