@@ -85,7 +85,7 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint3
     chosen.limits.step_tokens = std::max(options.step_tokens, options.batch);
     chosen.limits.output_rows = std::clamp(output_rows, options.batch, chosen.limits.step_tokens);
     chosen.limits.page_tokens = options.page_tokens;
-    chosen.limits.threads = options.threads != 0 ? options.threads : std::max(1u, machine.cpu.usable);
+    chosen.limits.threads = options.threads != 0 ? options.threads : machine.usable_threads();
     chosen.limits.context = options.context;
     if (options.context == 0) {
         chosen.limits.context = largest_context(chosen.engine, chosen.spec, chosen.limits, chosen.budget);

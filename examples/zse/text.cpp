@@ -15,7 +15,7 @@ namespace zse_cli {
 namespace {
 
 std::string read_file(const std::string& path) {
-    const zse::io::File file = zse::io::File::open(path);
+    const zse::io::MappedFile file = zse::io::MappedFile::open(path);
     const auto bytes = file.bytes();
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }

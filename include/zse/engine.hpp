@@ -28,6 +28,8 @@ public:
                                       " needs a tier that the processor reaches; use tiers::host",
                                   std::is_same_v<T, tiers::host>>());
 
+    using AnyEngine::plan;
+
     /// The bytes that such an engine holds for a model, by tier and kind. Zeros in `limits` mean the defaults. At compile
     /// time, limits or shapes that make no sense stop compilation; at run time they throw usage.
     static constexpr memory::Plan plan(const ModelSpec& spec, Limits limits = {}) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <zse/engine.hpp>
+#include <zse/policy/list.hpp>
 
 #include <boost/hana/cartesian_product.hpp>
 #include <boost/hana/concat.hpp>

@@ -22,20 +22,15 @@ struct Vocabulary {
 /// Reads and checks a file's vocabulary. `expected` is the number of rows of the embedding; 0 checks nothing.
 inline std::shared_ptr<const Vocabulary> vocabulary_from_gguf(const io::Gguf& file, std::uint32_t expected = 0) {
     tokenizer::VocabularyData data;
-    const auto required = [&](const char* key) {
-        const auto found = file.find_string(key);
-        if (!found) throw Error(ErrorCode::corrupt, text("the file has no key ", key, "; it holds no vocabulary"));
-        return *found;
-    };
     const auto id = [&](const char* key) -> std::optional<std::uint32_t> {
         const auto found = file.find_unsigned(key);
         if (!found) return std::nullopt;
         if (*found > 0x7fffffffu) throw Error(ErrorCode::corrupt, text("key ", key, " is ", *found, ", which is no token"));
         return static_cast<std::uint32_t>(*found);
     };
-    data.model = required("tokenizer.ggml.model");
+    data.model = file.require_string("tokenizer.ggml.model");
     if (const auto pre = file.find_string("tokenizer.ggml.pre")) data.pre = *pre;
-    if (auto tokens = file.find_strings("tokenizer.ggml.tokens")) data.tokens = std::move(*tokens);
+    data.tokens = file.require_strings("tokenizer.ggml.tokens");
     if (auto merges = file.find_strings("tokenizer.ggml.merges")) data.merges = std::move(*merges);
     if (const auto types = file.find_ints("tokenizer.ggml.token_type")) {
         data.token_types.assign(types->begin(), types->end());

@@ -108,8 +108,11 @@ constexpr const GgmlTypeInfo* find_ggml_type(std::uint32_t id) noexcept {
 
 /// The entry of a type; a value that is no enumerator gives a nameless type of zero elements and bytes.
 constexpr GgmlTypeInfo info(GgmlType type) noexcept {
-    const GgmlTypeInfo* const found = find_ggml_type(static_cast<std::uint32_t>(type));
-    return found != nullptr ? *found : GgmlTypeInfo{type, "unknown", 0, 0};
+    // Not through find_ggml_type: under UBSan, GCC takes no pointer comparison for a constant.
+    for (const GgmlTypeInfo& entry : ggml_types) {
+        if (entry.type == type) return entry;
+    }
+    return {type, "unknown", 0, 0};
 }
 
 /// The name as ggml and its users write it: "Q4_1".

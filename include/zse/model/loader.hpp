@@ -141,6 +141,7 @@ private:
                     convert(from + row * from_row, from_row, matrix.columns, to + row * to_row);
                 }
             });
+            file.release(tensor);  // its pages of the file would only be held twice
             report(Layout::padded(matrix.bytes()));
         }
 

@@ -20,10 +20,6 @@ namespace policy {
 
 namespace hana = boost::hana;
 
-/// A list of types.
-template <class... T>
-struct List {};
-
 namespace detail {
 
 template <std::size_t Position, class P>

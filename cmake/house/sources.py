@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Checks every source: the licence line, a purpose beside it, and that quotes in the docs match their files.
+
+A quote in a Markdown file is a code block after the line `<!-- quote: examples/01_x.cpp -->`; its lines
+must stand in that file, one after the other.
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOURCE = re.compile(r"(\.(hpp|cpp|cuh|cu|py|cmake|cmake\.in|sh)|CMakeLists\.txt|/timed_compile|^dev|^\.ci/run)$")
+QUOTE = re.compile(r"<!-- quote: (\S+) -->\s*```\w*\n(.*?)```", re.DOTALL)
+
+
+def tracked():
+    """Paths of all files that git knows or would add."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True,
+                            capture_output=True, text=True).stdout
+    return sorted({name for name in listed.splitlines() if (ROOT / name).is_file()})
+
+
+def main():
+    offences = []
+    sources = quotes = 0
+    for name in tracked():
+        if SOURCE.search(name):
+            sources += 1
+            lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+            head = [line for line in lines[:4] if not line.startswith("#!")]
+            if not head or "SPDX-License-Identifier: Apache-2.0" not in head[0]:
+                offences.append(f"{name}:1: the first line should be SPDX-License-Identifier: Apache-2.0")
+            elif len(head) < 2 or not head[1].lstrip('/#" '):
+                offences.append(f"{name}:2: a sentence on what the file is for should follow the licence line")
+        elif name.endswith(".md"):
+            for path, block in QUOTE.findall((ROOT / name).read_text(encoding="utf-8")):
+                quotes += 1
+                source = ROOT / path
+                if not source.is_file() or block not in source.read_text(encoding="utf-8"):
+                    offences.append(f"{name}: the quote of {path} does not stand in that file")
+    print("\n".join(offences + [f"sources: {sources} files, {quotes} quotes, {len(offences)} offences"]))
+    return bool(offences)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// All probes together, and the two numbers that a plan starts from: memory and threads that may be used.
+#pragma once
+
+#include <zse/core/bytes.hpp>
+#include <zse/system/cgroup.hpp>
+#include <zse/system/cpu.hpp>
+#include <zse/system/gpu.hpp>
+#include <zse/system/meminfo.hpp>
+#include <zse/system/root.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace zse::inline v1 {
+namespace system {
+
+struct Hardware {
+    Memory memory;
+    Cpu cpu;
+    Cgroup cgroup;
+    std::vector<Gpu> gpus;
+    std::string gpu_note;  ///< why there is no GPU, in one line; empty where there is one
+
+    /// Bytes that this process can take now without swapping and without being killed: available memory of
+    /// the machine, or what its control groups leave if that is less.
+    [[nodiscard]] Bytes usable_memory() const noexcept {
+        return std::min(memory.available, cgroup.headroom().value_or(memory.available));
+    }
+
+    /// Threads that can run at once: CPUs that the process may run on, or its CPU quota if that is less,
+    /// rounded down, since a team that spins beyond its quota is stopped for the rest of each period. At
+    /// least 1.
+    [[nodiscard]] unsigned usable_threads() const noexcept {
+        const double quota = cgroup.cpus.value_or(cpu.allowed);
+        return quota >= cpu.allowed ? cpu.allowed : std::max(static_cast<unsigned>(quota), 1u);
+    }
+};
+
+/// Probes the machine under the root; GPUs come from the command. Errors: not_found where there is no
+/// proc/meminfo, corrupt where the kernel's files are not as the kernel writes them.
+inline Hardware probe(const Root& root = {}, const CommandHook& command = run_within_seconds) {
+    Hardware hardware;
+    hardware.memory = read_memory(root);
+    hardware.cpu = read_cpu(root);
+    hardware.cgroup = read_cgroup(root);
+    GpuReport report = query_gpus(command);
+    hardware.gpus = std::move(report.gpus);
+    hardware.gpu_note = std::move(report.note);
+    return hardware;
+}
+
+}  // namespace system
+}  // namespace zse::inline v1
