@@ -52,7 +52,7 @@ int hardware(bool json) {
                       {"logical", machine.cpu.logical},
                       {"physical", machine.cpu.physical},
                       {"usable_threads", machine.usable_threads()},
-                      {"instruction_sets", machine.cpu.instructions.names()},
+                      {"instruction_sets", zse::system::names(machine.cpu.instructions)},
                       {"kernels", std::string(kernels_target())}};
         out["memory"] = {{"total", machine.memory.total},
                          {"available", machine.memory.available},
@@ -79,7 +79,7 @@ int hardware(bool json) {
         return 0;
     }
     std::string sets;
-    for (const auto& name : machine.cpu.instructions.names()) sets += " " + std::string(name);
+    for (const auto& name : zse::system::names(machine.cpu.instructions)) sets += " " + std::string(name);
     fmt::print("CPU     {}: {} threads on {} cores, {} usable\n", machine.cpu.model, machine.cpu.logical,
                machine.cpu.physical, machine.usable_threads());
     fmt::print("       {} (kernels of this program: {})\n", sets, kernels_target());

@@ -106,7 +106,7 @@ int plan(const ModelOptions& options) {
                        100.0 * static_cast<double>(plan[tier].kinds[i]) / static_cast<double>(total));
         }
     }
-    fmt::print("total          {:>15} bytes, {}: {} of {} free\n", plan.total(), zse::human(plan.total()),
+    fmt::print("total          {:>15} bytes, {}: {} {} free\n", plan.total(), zse::human(plan.total()),
                plan.total() <= chosen.budget ? "fits in" : "does not fit in", zse::human(chosen.budget));
     return 0;
 }

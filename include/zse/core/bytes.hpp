@@ -37,15 +37,15 @@ constexpr std::uint64_t ceil_div(std::uint64_t n, std::uint64_t d) noexcept {
     return n / d + (n % d != 0);
 }
 
-/// n rounded up to a multiple of `multiple` (> 0).
-constexpr Bytes round_up(Bytes n, Bytes multiple) noexcept {
-    return ceil_div(n, multiple) * multiple;
-}
-
 /// Product that saturates instead of wrapping: sizes that come from a file are compared after it.
 constexpr std::uint64_t saturating_mul(std::uint64_t a, std::uint64_t b) noexcept {
     constexpr auto most = std::numeric_limits<std::uint64_t>::max();
     return (a != 0 && b > most / a) ? most : a * b;
+}
+
+/// n rounded up to a multiple of `multiple` (> 0); saturates, so that a saturated size stays one.
+constexpr Bytes round_up(Bytes n, Bytes multiple) noexcept {
+    return saturating_mul(ceil_div(n, multiple), multiple);
 }
 
 /// Sum that saturates instead of wrapping.

@@ -32,9 +32,10 @@ public:
         try {
             for (unsigned i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
         } catch (const std::system_error&) {
+            const std::size_t refused = workers_.size() + 2;
             stop();
             throw Error(ErrorCode::out_of_memory,
-                        text("the system refused thread ", workers_.size() + 2, " of ", threads, "; use fewer threads"));
+                        text("the system refused thread ", refused, " of ", threads, "; use fewer threads"));
         }
     }
     Team(const Team&) = delete;

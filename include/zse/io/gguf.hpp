@@ -178,6 +178,13 @@ public:
         return sum;
     }
 
+    /// Bytes of all files of the model; 0 for an image in memory.
+    [[nodiscard]] Bytes file_bytes() const noexcept {
+        Bytes sum = 0;
+        for (const MappedFile& file : files_) sum += file.size();
+        return sum;
+    }
+
     /// Gives the pages of a tensor that has been copied back to the system (MappedFile::release).
     void release(const TensorInfo& tensor) const noexcept {
         if (tensor.part < files_.size()) files_[tensor.part].release(tensor.data);

@@ -27,7 +27,7 @@ public:
         const bool huge = size_ >= huge_page;
         // Mapping more than needed and giving back both ends is how an aligned address is had from mmap.
         const Bytes slack = huge ? huge_page : 0;
-        void* mapped = ::mmap(nullptr, size_ + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* mapped = ::mmap(nullptr, saturating_add(size_, slack), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (mapped == MAP_FAILED) {
             throw Error(ErrorCode::out_of_memory,
                         text("the system refused ", size_, " bytes for ", name(reservation_.kind()),

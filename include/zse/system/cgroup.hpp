@@ -19,12 +19,12 @@ namespace system {
 
 /// The group that binds this process: of its own group and all above it, the one with the least memory left.
 struct Cgroup {
-    int version = 0;             ///< 1 or 2: where the memory controller is; 0 where there is none
-    std::string path;            ///< of the binding group, as the process sees it; empty where there is none
-    std::optional<Bytes> limit;  ///< bytes that the group may hold; nothing: no limit
-    Bytes current = 0;           ///< bytes that it holds, page cache included; of all its processes
+    int version = 0;     ///< 1 or 2: where the memory controller is; 0 where there is none
+    std::string path{};  ///< of the binding group, as the process sees it; empty where there is none
+    std::optional<Bytes> limit{};  ///< bytes that the group may hold; nothing: no limit
+    Bytes current = 0;             ///< bytes that it holds, page cache included; of all its processes
     Bytes reclaimable = 0;  ///< of these, cached file pages not used lately, which give way under pressure
-    std::optional<double> cpus;  ///< CPU time per time, least of all groups; nothing: no quota
+    std::optional<double> cpus{};  ///< CPU time per time, least of all groups; nothing: no quota
 
     /// Bytes that the group may still take: limit - (current - reclaimable). Without the last term a
     /// container that once read a large file would look full. Nothing where there is no limit.
@@ -128,7 +128,7 @@ inline CgroupPlace find_place(const Root& root, std::string_view controller) {
                             (below.size() == mount.root.size() || below[mount.root.size()] == '/');
         below = inside ? below.substr(mount.root.size()) : std::string_view();
     }
-    if (below.find("..") != std::string_view::npos) below = {};
+    if (below.find("/..") != std::string_view::npos) below = {};
     constexpr std::size_t most_levels = 64;
     while (below.size() > 1 && place.folders.size() < most_levels) {
         place.folders.push_back(place.mount + std::string(below));

@@ -103,9 +103,10 @@ inline std::optional<unsigned> list_size(std::string_view list) noexcept {
     list = trimmed(list);
     if (list.empty()) return std::nullopt;
     while (!list.empty()) {
-        std::string_view range = take_until(list, ',');
-        const auto first = number<unsigned>(take_until(range, '-'));
-        const auto last = range.empty() ? first : number<unsigned>(range);
+        const std::string_view range = take_until(list, ',');
+        const std::size_t dash = range.find('-');
+        const auto first = number<unsigned>(range.substr(0, dash));
+        const auto last = dash == std::string_view::npos ? first : number<unsigned>(range.substr(dash + 1));
         if (!first || !last || *last < *first || *last >= most) return std::nullopt;
         size += *last - *first + 1;
         if (size > most) return std::nullopt;

@@ -44,7 +44,9 @@ inline void swiglu(float* gate, const float* up, std::size_t count) noexcept {
     const VecF one = hn::Set(f32_tag, 1.0f);
     for (std::size_t i = 0; i < count; i += lanes) {
         const VecF g = load_up_to(gate + i, count - i);
-        const VecF silu = hn::Div(g, hn::Add(one, hn::Exp(f32_tag, hn::Neg(g))));
+        // By exp(-|g|), which cannot overflow: Highway's Exp gives arbitrary values above 104.
+        const VecF e = hn::Exp(f32_tag, hn::Neg(hn::Abs(g)));
+        const VecF silu = hn::Div(hn::IfThenElse(hn::Lt(g, hn::Zero(f32_tag)), hn::Mul(g, e), g), hn::Add(one, e));
         store_up_to(hn::Mul(silu, load_up_to(up + i, count - i)), gate + i, count - i);
     }
 }

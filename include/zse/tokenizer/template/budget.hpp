@@ -4,10 +4,12 @@
 
 #include <zse/core/bytes.hpp>
 #include <zse/core/error.hpp>
+#include <zse/io/printable.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace zse::inline v1 {
@@ -47,6 +49,11 @@ template <class... Parts>
     fail(ErrorCode::unsupported, parts...);
 }
 
+/// A name out of a template, fit for a message: short, and on one line.
+inline std::string quoted(std::string_view name) {
+    return "'" + io::printable(name, 64) + "'";
+}
+
 /// What is left of the limits of one rendering.
 class Budget {
 public:
@@ -74,7 +81,6 @@ public:
                        " bytes of values; it builds too much for this input");
         }
         bytes_ -= count;
-        step(count / 64 + 1);
     }
 
     class Level {

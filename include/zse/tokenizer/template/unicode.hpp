@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <iterator>
 #include <string>
 #include <string_view>
@@ -111,24 +112,30 @@ inline std::string_view strip_left(std::string_view text) noexcept {
     return text.substr(leading_space(text));
 }
 
-/// First place of `needle` at or after `from`; npos where there is none. Linear in both (Knuth, Morris, Pratt),
-/// since both may come from outside.
-inline std::size_t find_text(std::string_view text, std::string_view needle, std::size_t from = 0) {
-    constexpr std::size_t short_needle = 16;  // below it the plain search loses little at its worst
-    if (needle.size() <= short_needle) return text.find(needle, from);
+/// First place of `needle` at or after `from`; npos where there is none. memmem is linear, whatever comes from
+/// outside; std::string_view::find is not.
+inline std::size_t find_text(std::string_view text, std::string_view needle, std::size_t from = 0) noexcept {
     if (from > text.size() || needle.size() > text.size() - from) return std::string_view::npos;
-    std::vector<std::size_t> border(needle.size(), 0);
-    for (std::size_t i = 1, matched = 0; i < needle.size(); ++i) {
-        while (matched > 0 && needle[i] != needle[matched]) matched = border[matched - 1];
-        if (needle[i] == needle[matched]) ++matched;
-        border[i] = matched;
+    if (needle.empty()) return from;
+    const void* found = ::memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
+    if (found == nullptr) return std::string_view::npos;
+    return static_cast<std::size_t>(static_cast<const char*>(found) - text.data());
+}
+
+/// Last place of `needle`; npos where there is none.
+inline std::size_t rfind_text(std::string_view text, std::string_view needle) {
+    const std::string reversed(text.rbegin(), text.rend());
+    const std::string wanted(needle.rbegin(), needle.rend());
+    const std::size_t place = find_text(reversed, wanted);
+    return place == std::string_view::npos ? place : text.size() - place - needle.size();
+}
+
+/// Whether `character`, one in UTF-8, is among the characters of `set`.
+inline bool has_character(std::string_view set, std::string_view character) {
+    for (; !set.empty(); set.remove_prefix(character_size(set))) {
+        if (set.substr(0, character_size(set)) == character) return true;
     }
-    for (std::size_t i = from, matched = 0; i < text.size(); ++i) {
-        while (matched > 0 && text[i] != needle[matched]) matched = border[matched - 1];
-        if (text[i] == needle[matched]) ++matched;
-        if (matched == needle.size()) return i + 1 - needle.size();
-    }
-    return std::string_view::npos;
+    return false;
 }
 
 enum class Case { lower, upper, title };
