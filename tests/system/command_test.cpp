@@ -6,9 +6,12 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstddef>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -54,6 +57,22 @@ TEST(Command, IsKilledWithItsChildrenWhenItTakesTooLong) {
         EXPECT_LT(std::chrono::steady_clock::now() - start, 10s) << script;
     }
     EXPECT_EQ(shell("echo begun; sleep 60", 500ms).output, "begun\n");
+}
+
+/// Whether a process runs; one that has ended and that nobody has waited for does not.
+bool runs(const std::string& process) {
+    std::ifstream file("/proc/" + process + "/stat");
+    const std::string stat{std::istreambuf_iterator<char>(file), {}};
+    const std::size_t name_end = stat.rfind(')');
+    return name_end != std::string::npos && name_end + 2 < stat.size() && stat[name_end + 2] != 'Z';
+}
+
+TEST(Command, LeavesNoChildOfAKilledProgramRunning) {
+    std::string child = shell("sleep 60 & echo $!; sleep 60", 300ms).output;
+    ASSERT_FALSE(child.empty());
+    child.pop_back();
+    for (int tries = 0; runs(child) && tries < 200; ++tries) std::this_thread::sleep_for(10ms);
+    EXPECT_FALSE(runs(child)) << child;
 }
 
 TEST(Command, OutputIsBounded) {

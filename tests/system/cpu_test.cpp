@@ -13,6 +13,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace {
 
@@ -96,7 +97,7 @@ TEST(Cpu, WithoutCpuinfoTheOnlineListCounts) {
 
 TEST(Cpu, GarbageLeavesDefaults) {
     zse_test::FakeRoot fake;
-    fake.write("proc/cpuinfo", std::string("processor\xff:\n::::\n\0\0model name", 31))
+    fake.write("proc/cpuinfo", std::string_view("processor\xff:\n::::\n\0\0model name", 28))
         .write("proc/self/status", "Cpus_allowed_list:\t7-3\n")
         .write("sys/devices/system/cpu/cpu0/cache/index0/level", "first\n")
         .write("sys/devices/system/cpu/cpu0/cache/index0/size", "48K\n")

@@ -4,6 +4,7 @@
 
 #include <zse/exec/executor.hpp>
 #include <zse/kernels/cpu/row_ops.hpp>
+#include <zse/kv/decode.hpp>
 #include <zse/kv/page.hpp>
 
 #include <cstring>
@@ -35,18 +36,10 @@ void encode_turned(const float* row, std::size_t dim, std::byte* codes, std::byt
     }
 }
 
-template <KvCodec C>
-void decode_tokens(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim, float* rows,
-                   std::size_t stride) noexcept {
-    for (std::size_t t = 0; t < tokens; ++t) {
-        C::decode(codes + t * C::code_bytes(dim), scales + t * C::scale_bytes(dim), dim, rows + t * stride);
-    }
-}
-
 }  // namespace detail
 
 template <KvCodec C>
-inline constexpr SideKernels side_kernels{&detail::encode_turned<C>, &detail::decode_tokens<C>, C::rotates};
+inline constexpr SideKernels side_kernels{&detail::encode_turned<C>, &cpu::decode_tokens<C>, C::rotates};
 
 /// One layer's cache as operations use it.
 struct LayerCache {

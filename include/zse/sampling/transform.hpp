@@ -84,9 +84,8 @@ inline void penalise(std::span<const float> logits, std::span<const std::int32_t
         const auto id = static_cast<std::size_t>(token);
         if (token < 0 || id >= logits.size()) continue;
         const float logit = logits[id] + 0.0f;
-        // A value that differs from its logit has had its turn. One that the penalty leaves equal (zero, or
-        // the clamp) may have it again. So no set of seen tokens is needed.
-        if (values[id] != logit || logit < -most) continue;
+        if (logit < -most) continue;
+        // From the row's own logit, so that a token that comes again gives the same value again.
         values[id] = std::clamp(logit > 0 ? logit / penalty : logit * penalty, -most, most);
     }
 }
