@@ -73,10 +73,18 @@ void expect_ties_to_even(std::uint32_t infinity_code, int exponent_bits) {
     }
 }
 
-TEST(F16, EveryCodeHasItsValueAndComesBack) { expect_all_codes<f16>(5); }
-TEST(Bf16, EveryCodeHasItsValueAndComesBack) { expect_all_codes<bf16>(8); }
-TEST(F16, RoundsToNearestTiesToEven) { expect_ties_to_even<f16>(0x7c00, 5); }
-TEST(Bf16, RoundsToNearestTiesToEven) { expect_ties_to_even<bf16>(0x7f80, 8); }
+TEST(F16, EveryCodeHasItsValueAndComesBack) {
+    expect_all_codes<f16>(5);
+}
+TEST(Bf16, EveryCodeHasItsValueAndComesBack) {
+    expect_all_codes<bf16>(8);
+}
+TEST(F16, RoundsToNearestTiesToEven) {
+    expect_ties_to_even<f16>(0x7c00, 5);
+}
+TEST(Bf16, RoundsToNearestTiesToEven) {
+    expect_ties_to_even<bf16>(0x7f80, 8);
+}
 
 TEST(F16, OverflowIsInfinityAndUnderflowIsSignedZero) {
     EXPECT_EQ(f16(1e30f).bits, 0x7c00);

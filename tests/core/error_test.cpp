@@ -83,7 +83,8 @@ TEST(Result, ThrowsItsErrorWhereThereIsNoValue) {
 }
 
 TEST(Text, JoinsWordsAndNumbers) {
-    EXPECT_EQ(text("expected ", 3, std::string(" heads"), std::string_view(", not "), -4, "/", 18446744073709551615ull),
+    EXPECT_EQ(text("expected ", 3, std::string(" heads"), std::string_view(", not "), -4, "/",
+                   18446744073709551615ull),
               "expected 3 heads, not -4/18446744073709551615");
 }
 

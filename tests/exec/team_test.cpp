@@ -6,10 +6,15 @@
 #include <gtest/gtest.h>
 #include <support/expect_error.hpp>
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
-#include <set>
+#include <fstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -24,9 +29,22 @@ std::size_t tasks() {
     return count;
 }
 
+/// Threads of the process without any team: one, or more where a sanitizer starts its own beside the first
+/// thread.
+const std::size_t tasks_at_start = [] {
+    std::atomic<bool> counted{false};
+    std::thread other([&] { counted.wait(false); });
+    const std::size_t count = tasks() - 1;
+    counted = true;
+    counted.notify_all();
+    other.join();
+    return count;
+}();
+
 /// Waits for the system to have removed threads that were joined.
 bool tasks_become(std::size_t wanted) {
-    for (int i = 0; i < 500 && tasks() != wanted; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    for (int i = 0; i < 500 && tasks() != wanted; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
     return tasks() == wanted;
 }
 
@@ -48,18 +66,19 @@ class TeamOf : public testing::TestWithParam<unsigned> {};
 TEST_P(TeamOf, VisitsEachItemExactlyOnce) {
     Team team(GetParam());
     EXPECT_EQ(team.size(), GetParam());
-    for (const std::size_t items : {0, 1, 2, 3, 4, 5, 7, 8, 31, 64, 100, 1000, 20000}) expect_each_once(team, items);
+    for (const std::size_t items : {0, 1, 2, 3, 4, 5, 7, 8, 31, 64, 100, 1000, 20000})
+        expect_each_once(team, items);
 }
 
 TEST_P(TeamOf, IsAsManyThreadsOfTheProcessAsAskedFor) {
-    ASSERT_TRUE(tasks_become(1));
+    ASSERT_TRUE(tasks_become(tasks_at_start));
     {
         Team team(GetParam());
-        EXPECT_EQ(tasks(), GetParam());
+        EXPECT_EQ(tasks(), tasks_at_start + GetParam() - 1);
         expect_each_once(team, 100);
-        EXPECT_EQ(tasks(), GetParam()) << "running starts no threads";
+        EXPECT_EQ(tasks(), tasks_at_start + GetParam() - 1) << "running starts no threads";
     }
-    EXPECT_TRUE(tasks_become(1)) << "a team leaves no threads behind";
+    EXPECT_TRUE(tasks_become(tasks_at_start)) << "a team leaves no threads behind";
 }
 
 TEST_P(TeamOf, WakesAfterPauses) {
@@ -93,7 +112,8 @@ TEST(Team, DoesThousandsOfTinyRuns) {
     Team team(2);
     std::atomic<std::size_t> sum{0};
     for (std::size_t run = 0; run < 5000; ++run) {
-        team.for_each(3, [&](std::size_t item, unsigned) { sum.fetch_add(item + 1, std::memory_order_relaxed); });
+        team.for_each(
+            3, [&](std::size_t item, unsigned) { sum.fetch_add(item + 1, std::memory_order_relaxed); });
     }
     EXPECT_EQ(sum.load(), 5000u * 6u);
 }
@@ -122,6 +142,34 @@ TEST(Team, InvalidCountsAreRefused) {
     support::expect_error([] { Team team(0); }, ErrorCode::usage, {"threads must be 1 to 256", "not 0"});
     support::expect_error([] { Team team(257); }, ErrorCode::usage, {"not 257"});
     support::expect_error([] { Team team(4294967295u); }, ErrorCode::usage, {"not 4294967295"});
+}
+
+/// Ends the process, with 0 where a team of 64 threads is refused and the error says which thread could not
+/// start.
+[[noreturn]] void start_team_in_little_memory() {
+    std::size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t bytes = pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + (rlim_t{32} << 20);
+    const rlimit limit{bytes, bytes};
+    if (setrlimit(RLIMIT_AS, &limit) != 0) std::_Exit(2);
+    try {
+        Team team(64);
+    } catch (const zse::Error& error) {
+        const std::string sentence = error.what();
+        const bool right = error.code() == ErrorCode::out_of_memory &&
+                           sentence.starts_with("the system refused thread ") &&
+                           !sentence.starts_with("the system refused thread 2 ") &&
+                           sentence.ends_with(" of 64; use fewer threads");
+        std::_Exit(right ? 0 : 3);
+    }
+    std::_Exit(4);
+}
+
+TEST(TeamDeathTest, WhatTheSystemRefusesIsAnError) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "sanitizers need the address space that this test takes away";
+#endif
+    EXPECT_EXIT(start_team_in_little_memory(), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ else()
         set(where "-DZSE_SOURCE=${ZSE_SOURCE}")
     endif()
     run("${CMAKE_COMMAND}" -S "${ZSE_SOURCE}/tests/install/${WAY}" -B "${WORK}/build" -G Ninja
-        "-DCMAKE_CXX_COMPILER=${COMPILER}" "${where}")
+        "-DCMAKE_CXX_COMPILER=${COMPILER}" -DCMAKE_BUILD_TYPE=Release "${where}")
     run("${CMAKE_COMMAND}" --build "${WORK}/build")
     set(bin "${WORK}/build")
 endif()

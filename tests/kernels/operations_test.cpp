@@ -143,7 +143,8 @@ TEST(RmsNorm, NormsAllRowsOrThoseListed) {
     run_backwards(op);
     for (std::size_t row = 0; row < 5; ++row) {
         cpu::rms_norm(x.data() + row * 20, weight.data(), 20, 1e-5f, expected.data());
-        EXPECT_TRUE(std::equal(expected.begin(), expected.end(), all.begin() + static_cast<std::ptrdiff_t>(row * 20)));
+        EXPECT_TRUE(std::equal(expected.begin(), expected.end(),
+                               all.begin() + static_cast<std::ptrdiff_t>(row * 20)));
     }
     EXPECT_TRUE(std::equal(some.begin(), some.begin() + 20, all.begin() + 80));
     EXPECT_TRUE(std::equal(some.begin() + 20, some.end(), all.begin() + 20));
@@ -153,7 +154,8 @@ TEST(SwiGlu, TakesARowAnItem) {
     auto gate = gaussian(3 * 21, 1);
     const auto up = gaussian(3 * 21, 2);
     auto expected = gate;
-    for (std::size_t row = 0; row < 3; ++row) cpu::swiglu(expected.data() + row * 21, up.data() + row * 21, 21);
+    for (std::size_t row = 0; row < 3; ++row)
+        cpu::swiglu(expected.data() + row * 21, up.data() + row * 21, 21);
     SwiGlu op;
     op.gate = gate.data();
     op.up = up.data();

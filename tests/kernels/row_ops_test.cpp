@@ -31,10 +31,12 @@ TEST(RmsNorm, IsItsFormula) {
             cpu::rms_norm(x.data(), weight.data(), count, epsilon, out.data());
             double squares = 0;
             for (const float value : x) squares += static_cast<double>(value) * static_cast<double>(value);
-            const double scale = 1 / std::sqrt(squares / static_cast<double>(count) + static_cast<double>(epsilon));
+            const double scale =
+                1 / std::sqrt(squares / static_cast<double>(count) + static_cast<double>(epsilon));
             for (std::size_t i = 0; i < count; ++i) {
                 const double expected = static_cast<double>(x[i]) * scale * static_cast<double>(weight[i]);
-                // Sum, root, quotient and two products: about count / 4 + 8 roundings, of which the sum's count half.
+                // Sum, root, quotient and two products: about count / 4 + 8 roundings, of which the sum's
+                // count half.
                 ASSERT_NEAR(static_cast<double>(out[i]), expected,
                             (static_cast<double>(count) / 8 + 8) * 0x1p-24 * std::fabs(expected));
             }
@@ -61,7 +63,9 @@ TEST(RmsNorm, WorksInPlace) {
     EXPECT_EQ(in_place, apart);
 }
 
-double silu(double x) { return x < -700 ? 0.0 : x / (1 + std::exp(-x)); }
+double silu(double x) {
+    return x < -700 ? 0.0 : x / (1 + std::exp(-x));
+}
 
 TEST(SwiGlu, IsItsFormula) {
     for (const std::size_t count : {1u, 15u, 16u, 17u, 100u, 1536u}) {
@@ -78,9 +82,10 @@ TEST(SwiGlu, IsItsFormula) {
 }
 
 TEST(SwiGlu, HoldsForGatesOfAnyMagnitude) {
-    // exp(-x) of a gate below -104 is more than a float holds; the result is almost nothing, never the gate itself.
-    for (const double base : {0.0, 1e-30, 1e-3, 1.0, 20.0, 50.0, 87.0, 90.0, 104.0, 105.0, 150.0, 178.0, 200.0, 500.0, 1000.0,
-                              1e5, 1e10, 1e30, 3e38}) {
+    // exp(-x) of a gate below -104 is more than a float holds; the result is almost nothing, never the gate
+    // itself.
+    for (const double base : {0.0, 1e-30, 1e-3, 1.0, 20.0, 50.0, 87.0, 90.0, 104.0, 105.0, 150.0, 178.0,
+                              200.0, 500.0, 1000.0, 1e5, 1e10, 1e30, 3e38}) {
         for (const double sign : {1.0, -1.0}) {
             std::vector<float> gate(19, static_cast<float>(sign * base));
             const std::vector<float> up(19, 2.0f);
@@ -90,7 +95,8 @@ TEST(SwiGlu, HoldsForGatesOfAnyMagnitude) {
                 if (base == 3e38 && sign > 0) {
                     ASSERT_TRUE(std::isinf(value));
                 } else {
-                    ASSERT_NEAR(static_cast<double>(value), expected, 1e-6 * std::fabs(expected) + 1e-36) << sign * base;
+                    ASSERT_NEAR(static_cast<double>(value), expected, 1e-6 * std::fabs(expected) + 1e-36)
+                        << sign * base;
                 }
             }
         }
@@ -101,7 +107,8 @@ struct Angles {
     std::vector<float> cosines, sines;
 };
 
-Angles angles(std::uint32_t position, float base, float linear, std::size_t pairs, const float* factors = nullptr) {
+Angles angles(std::uint32_t position, float base, float linear, std::size_t pairs,
+              const float* factors = nullptr) {
     Angles a{std::vector<float>(pairs), std::vector<float>(pairs)};
     cpu::rope_angles(position, base, linear, pairs, factors, a.cosines.data(), a.sines.data());
     return a;
@@ -120,8 +127,10 @@ TEST(RopeAngles, AreTheirFormula) {
                     for (const std::uint32_t position : {0u, 1u, 77u, 8191u, 131071u}) {
                         const Angles a = angles(position, base, linear, pairs, divisors);
                         for (std::size_t i = 0; i < pairs; ++i) {
-                            const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(2 * pairs);
-                            const double divisor = divisors != nullptr ? static_cast<double>(divisors[i]) : 1.0;
+                            const double exponent =
+                                2.0 * static_cast<double>(i) / static_cast<double>(2 * pairs);
+                            const double divisor =
+                                divisors != nullptr ? static_cast<double>(divisors[i]) : 1.0;
                             const double angle = static_cast<double>(position) /
                                                  (std::pow(static_cast<double>(base), exponent) *
                                                   static_cast<double>(linear) * divisor);
@@ -179,7 +188,8 @@ TEST(Rope, ScoresDependOnTheDistanceAlone) {
         cpu::rope(query.data(), 32, at_query.cosines.data(), at_query.sines.data(), order);
         cpu::rope(key.data(), 32, at_key.cosines.data(), at_key.sines.data(), order);
         double sum = 0;
-        for (std::size_t i = 0; i < 64; ++i) sum += static_cast<double>(query[i]) * static_cast<double>(key[i]);
+        for (std::size_t i = 0; i < 64; ++i)
+            sum += static_cast<double>(query[i]) * static_cast<double>(key[i]);
         return sum;
     };
     for (const RopePairs order : {RopePairs::neighbours, RopePairs::halves}) {

@@ -163,8 +163,8 @@ TEST(Plan, NamesItsTiersAndKinds) {
 
 TEST(Carver, HandsOutAlignedPiecesThatTheirFootprintsCount) {
     Ledger ledger;
-    const Bytes planned = Carver::footprint<std::uint32_t>(5) + Carver::footprint<double>(8) + Carver::footprint<char>(0) +
-                          Carver::footprint<char>(65);
+    const Bytes planned = Carver::footprint<std::uint32_t>(5) + Carver::footprint<double>(8) +
+                          Carver::footprint<char>(0) + Carver::footprint<char>(65);
     EXPECT_EQ(planned, 64u + 64u + 0u + 128u);
     const Arena a = arena(ledger, Kind::control, planned);
     Carver carver(a.bytes());
@@ -177,13 +177,15 @@ TEST(Carver, HandsOutAlignedPiecesThatTheirFootprintsCount) {
     EXPECT_EQ(reinterpret_cast<std::byte*>(second.data()), a.data() + 64);
     EXPECT_TRUE(none.empty());
     EXPECT_EQ(reinterpret_cast<std::byte*>(last.data()), a.data() + 128);
-    support::expect_error([&] { carver.take<char>(1); }, ErrorCode::internal, {"holds 0 bytes", "64 are needed"});
+    support::expect_error([&] { carver.take<char>(1); }, ErrorCode::internal,
+                          {"holds 0 bytes", "64 are needed"});
 }
 
 TEST(Carver, RefusesCountsThatWouldWrap) {
     std::byte bytes[64];
     Carver carver(bytes);
-    support::expect_error([&] { carver.take<std::uint64_t>(Ledger::uncapped / 4); }, ErrorCode::internal, {"are needed"});
+    support::expect_error([&] { carver.take<std::uint64_t>(Ledger::uncapped / 4); }, ErrorCode::internal,
+                          {"are needed"});
     EXPECT_EQ(carver.take<char>(64).size(), 64u);
 }
 

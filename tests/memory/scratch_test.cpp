@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scratch layout: buffers that live together never overlap, gaps are used again, and equal calls give equal offsets.
+// Scratch layout: buffers that live together never overlap, gaps are used again, and equal calls give equal
+// offsets.
 #include <zse/memory/scratch.hpp>
 
 #include <gtest/gtest.h>

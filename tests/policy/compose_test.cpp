@@ -41,13 +41,15 @@ struct EachNext<Whole, List<Done...>, List<Before...>, List<Next, After...>> {
                                  EachNext<Whole, List<Done...>, List<Before..., Next>, List<After...>>::count;
 };
 template <class Whole, class Done, class First, class... Rest>
-struct Permutations<Whole, Done, List<First, Rest...>> : EachNext<Whole, Done, List<>, List<First, Rest...>> {};
+struct Permutations<Whole, Done, List<First, Rest...>> : EachNext<Whole, Done, List<>, List<First, Rest...>> {
+};
 
 using Five = Engine<weights::nf4<64>, kv::int8<32>, attention::reference, tiers::host, exec::cpu>;
 
 TEST(Engine, AllOrdersOfFivePoliciesAreOneType) {
-    constexpr int equal = Permutations<Five, List<>, List<exec::cpu, kv::int8<32>, tiers::host, weights::nf4<64>,
-                                                          attention::reference>>::count;
+    constexpr int equal = Permutations<
+        Five, List<>,
+        List<exec::cpu, kv::int8<32>, tiers::host, weights::nf4<64>, attention::reference>>::count;
     EXPECT_EQ(equal, 120);
 }
 
@@ -58,7 +60,8 @@ TEST(Engine, LeftOutFamiliesHaveDefaults) {
     static_assert(same<Default::Attention, attention::flash<256>>);
     static_assert(same<Default::Tiers, tiers::host>);
     static_assert(same<Default::Exec, exec::cpu>);
-    static_assert(same<Default, Engine<kv::f16>> && same<Default, Engine<attention::flash<>, weights::as_stored>>);
+    static_assert(same<Default, Engine<kv::f16>> &&
+                  same<Default, Engine<attention::flash<>, weights::as_stored>>);
     static_assert(!same<Default, Engine<weights::f16>> && !same<Default, Engine<kv::f32>>);
     static_assert(same<Engine<kv::int4<>>, Engine<weights::as_stored, kv::int4<32, kv::rotated>>>);
 }

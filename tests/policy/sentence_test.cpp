@@ -16,7 +16,8 @@ static_assert(("a" + Sentence("b") + "c").view() == "abc");
 static_assert((Sentence("") + "").size() == 0);
 
 TEST(Sentence, JoinsPartsAndNumbers) {
-    constexpr auto joined = "group " + decimal<24>() + " of " + decimal<0>() + Sentence(" and ") + decimal<1000000>();
+    constexpr auto joined =
+        "group " + decimal<24>() + " of " + decimal<0>() + Sentence(" and ") + decimal<1000000>();
     EXPECT_EQ(joined.view(), "group 24 of 0 and 1000000");
     EXPECT_EQ(joined.size(), joined.view().size());
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A chain names each tier once.
-// refuse: "zse: tiers::chain<tiers::host, tiers::host> names a tier twice or a slow one before a fast one; use each tier once, in the order gpu, host, disk"
+// refuse: "zse: tiers::chain<tiers::host, tiers::host> names a tier twice or a slow one before a fast one"
+// refuse: "; use each tier once, in the order gpu, host, disk"
 #include <zse/engine.hpp>
 
 #ifdef ZSE_REFUSE

@@ -110,15 +110,28 @@ TEST(Cgroup, HeadroomNeverWraps) {
 }
 
 TEST(Cgroup, APathOutsideOfTheMountIsReadAtTheMountPoint) {
-    for (const std::string path : {"/../../other", "/elsewhere/box", "/docker/abcdef"}) {
+    for (const std::string path : {"/../../other", "/elsewhere/box", "/docker/abcdef", "def", ""}) {
         FakeRoot fake;
         fake.write("proc/self/cgroup", "0::" + path + "\n")
             .write("proc/self/mountinfo",
                    "30 20 0:29 /docker/abc /cgroup\\040dir rw shared:1 - cgroup2 none rw\n")
+            .write("cgroup dirdef/memory.max", "1\n")
             .write("cgroup dir/memory.max", "12345\n");
         const Cgroup group = read_cgroup(fake.root());
         EXPECT_EQ(group.limit, 12345u) << path;
         EXPECT_EQ(group.path, "/cgroup dir");
+    }
+}
+
+TEST(Cgroup, APathThatLeadsOutOfTheMountIsNotFollowed) {
+    for (const std::string path : {"/../other", "other"}) {
+        FakeRoot fake;
+        fake.write("proc/self/cgroup", "0::" + path + "\n")
+            .write("proc/self/mountinfo", mount_v2)
+            .write("sys/fs/other/memory.max", "1\n")
+            .write("sys/fs/cgroupother/memory.max", "1\n")
+            .write("sys/fs/cgroup/memory.max", "12345\n");
+        EXPECT_EQ(read_cgroup(fake.root()).limit, 12345u) << path;
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weight codecs: sizes, all code values against formulas of their own, error bounds, and codes that stay when coded again.
+// Weight codecs: sizes, all code values, error bounds, and codes that stay when coded again.
 // rows: 23 25
 #include <zse/weights/as_stored.hpp>
 
@@ -42,7 +42,9 @@ std::vector<float> decode(const std::vector<std::byte>& row, std::size_t columns
     return values;
 }
 
-unsigned byte_at(const std::vector<std::byte>& row, std::size_t at) { return static_cast<unsigned>(row[at]); }
+unsigned byte_at(const std::vector<std::byte>& row, std::size_t at) {
+    return static_cast<unsigned>(row[at]);
+}
 float half_at(const std::vector<std::byte>& row, std::size_t at) {
     f16 half{};
     half.bits = static_cast<std::uint16_t>(byte_at(row, at) | byte_at(row, at + 1) << 8);
@@ -123,9 +125,9 @@ TEST(Policy, HoldsEveryMatrixInItsFormat) {
 
 TEST(StoredCodecs, AreFoundByFormatAlone) {
     int found = 0;
-    for (const Format format : {weights::format::f32, weights::format::f16, weights::format::bf16, weights::format::q4_0,
-                                weights::format::q4_1, weights::format::q8_0, weights::int8<32>::format,
-                                weights::nf4<64>::format}) {
+    for (const Format format : {weights::format::f32, weights::format::f16, weights::format::bf16,
+                                weights::format::q4_0, weights::format::q4_1, weights::format::q8_0,
+                                weights::int8<32>::format, weights::nf4<64>::format}) {
         EXPECT_TRUE(weights::visit_codec(format, [&](auto codec) {
             EXPECT_EQ(decltype(codec)::format, format);
             ++found;
@@ -152,7 +154,8 @@ TEST(Dense, EveryCodeOfSixteenBitsDecodesToItsValue) {
         if (exponent == 31) {
             ASSERT_FALSE(std::isfinite(halves[code]));
         } else {
-            const double value = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+            const double value =
+                exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
             ASSERT_EQ(static_cast<double>(halves[code]), sign * value) << code;
         }
         const auto bits = static_cast<std::uint32_t>(code) << 16;
@@ -167,7 +170,8 @@ void expect_signed_codes() {
         for (int start = -128; start < 128; start += static_cast<int>(group)) {
             std::vector<std::byte> row(2 + group);
             put_half(row, 0, scale);
-            for (std::size_t i = 0; i < group; ++i) row[2 + i] = static_cast<std::byte>(start + static_cast<int>(i));
+            for (std::size_t i = 0; i < group; ++i)
+                row[2 + i] = static_cast<std::byte>(start + static_cast<int>(i));
             const auto values = decode<C>(row, group);
             for (std::size_t i = 0; i < group; ++i) {
                 // Eleven bits of scale times eight of code: exact in float.
@@ -199,7 +203,8 @@ TEST(Q4, EveryByteHoldsTwoCodes) {
                 put_half(row0, 0, scale);
                 put_half(row1, 0, scale);
                 put_half(row1, 2, minimum);
-                for (unsigned j = 0; j < 16; ++j) row0[2 + j] = row1[4 + j] = static_cast<std::byte>(start + j);
+                for (unsigned j = 0; j < 16; ++j)
+                    row0[2 + j] = row1[4 + j] = static_cast<std::byte>(start + j);
                 const auto values0 = decode<weights::q4_0>(row0, 32);
                 const auto values1 = decode<weights::q4_1>(row1, 32);
                 for (std::size_t i = 0; i < 32; ++i) {
@@ -231,8 +236,8 @@ TEST(Dense, KeepsFloatsAndRoundsHalves) {
 // A scale is stored in eleven bits, so a weight at code c may be off by c * 2^-11 steps besides half a step.
 constexpr double rounding_of_scale = 0x1p-11 * 1.01;
 
-/// Errors within `steps` of the group's scale, over rows with partly filled last groups. `minimum` says that each group
-/// stores a minimum in eleven bits behind its scale.
+/// Errors within `steps` of the group's scale, over rows with partly filled last groups. `minimum` says that
+/// each group stores a minimum in eleven bits behind its scale.
 template <class C>
 void expect_error_within(double steps, bool minimum = false) {
     for (const std::size_t columns : {1u, 5u, 31u, 32u, 33u, 100u, 640u, 1000u}) {
@@ -244,7 +249,8 @@ void expect_error_within(double steps, bool minimum = false) {
             const double scale = static_cast<double>(std::fabs(half_at(row, block)));
             const double least = minimum ? static_cast<double>(std::fabs(half_at(row, block + 2))) : 0.0;
             const double error = std::fabs(static_cast<double>(decoded[i]) - static_cast<double>(values[i]));
-            ASSERT_LE(error, steps * scale + least * rounding_of_scale) << columns << " columns, weight " << i;
+            ASSERT_LE(error, steps * scale + least * rounding_of_scale)
+                << columns << " columns, weight " << i;
         }
     }
 }
@@ -299,7 +305,8 @@ template <class C>
 void expect_zeros() {
     for (const std::size_t columns : {1u, 32u, 100u}) {
         const std::vector<float> zeros(columns, 0.0f);
-        for (const float value : decode<C>(encode<C>(zeros), columns)) EXPECT_EQ(value, 0.0f) << name(C::format);
+        for (const float value : decode<C>(encode<C>(zeros), columns))
+            EXPECT_EQ(value, 0.0f) << name(C::format);
     }
 }
 

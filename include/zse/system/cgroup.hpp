@@ -128,7 +128,7 @@ inline CgroupPlace find_place(const Root& root, std::string_view controller) {
                             (below.size() == mount.root.size() || below[mount.root.size()] == '/');
         below = inside ? below.substr(mount.root.size()) : std::string_view();
     }
-    if (below.find("/..") != std::string_view::npos) below = {};
+    if (!below.starts_with('/') || below.find("/..") != std::string_view::npos) below = {};
     constexpr std::size_t most_levels = 64;
     while (below.size() > 1 && place.folders.size() < most_levels) {
         place.folders.push_back(place.mount + std::string(below));

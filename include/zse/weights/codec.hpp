@@ -37,6 +37,12 @@ namespace detail {
 /// Nearest integer, ties to even: what the vector conversions do, so that encoders agree with them.
 inline int nearest(float value) noexcept { return static_cast<int>(std::nearbyintf(value)); }
 
+/// 1 / scale, or 0 where there is no such float: for a scale of zero, or one so small that weights round to zero.
+inline float inverse_of(float scale) noexcept {
+    const float inverse = 1.0f / scale;
+    return std::isfinite(inverse) ? inverse : 0.0f;
+}
+
 /// The value of greatest magnitude, with its sign.
 inline float extreme(std::span<const float> values) noexcept {
     float found = 0;

@@ -26,7 +26,7 @@ struct Symmetric8 {
             Block block{};
             const float scale = std::fabs(detail::extreme({values + first, count})) / 127.0f;
             block.scale = v1::f16(scale);
-            const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
+            const float inverse = detail::inverse_of(scale);
             for (std::size_t i = 0; i < count; ++i) {
                 block.codes[i] = static_cast<std::int8_t>(detail::nearest(values[first + i] * inverse));
             }

@@ -42,7 +42,7 @@ struct q4_0 : uniform<q4_0> {
         detail::for_each_block<Block>(row, columns, 32, [&](std::size_t first, std::size_t count, std::byte* at) {
             Block block{};
             const float scale = detail::extreme({values + first, count}) / -8.0f;
-            const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+            const float inverse = detail::inverse_of(scale);
             block.scale = v1::f16(scale);
             for (std::size_t i = 0; i < 32; ++i) {
                 const int code = i < count ? detail::nearest(values[first + i] * inverse) + 8 : 8;
@@ -82,7 +82,7 @@ struct q4_1 : uniform<q4_1> {
             Block block{};
             const auto [low, high] = std::minmax_element(values + first, values + first + count);
             const float scale = (*high - *low) / 15.0f;
-            const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
+            const float inverse = detail::inverse_of(scale);
             block.scale = v1::f16(scale);
             block.minimum = v1::f16(*low);
             for (std::size_t i = 0; i < count; ++i) {

@@ -64,15 +64,15 @@ inline Value loop_attribute(const LoopObject& loop, std::string_view name) {
     if (name == "length") return count;
     if (name == "revindex") return count - loop.index;
     if (name == "revindex0") return count - loop.index - 1;
-    if (name == "depth") return loop.depth + 1;
-    if (name == "depth0") return loop.depth;
+    if (name == "depth") return 1;  // counts recursive loops only
+    if (name == "depth0") return 0;
     if (name == "previtem") {
         return loop.index == 0 ? Value::undefined("there is no previous item") : loop.items[loop.index - 1];
     }
     if (name == "nextitem") {
         return loop.index + 1 == count ? Value::undefined("there is no next item") : loop.items[loop.index + 1];
     }
-    return Value::undefined(text("a loop has no ", quoted(name)));
+    return Value::undefined(text("a loop has no ", in_quotes(name)));
 }
 
 /// The attribute that is not an element: a method, or what a namespace, loop or macro has. Undefined otherwise.
@@ -81,21 +81,21 @@ inline Value own_attribute(Budget& budget, const Value& value, std::string_view 
     if (auto* space = value.object<NamespaceObject>()) {
         budget.step(space->attributes.size() / 8 + 1);
         if (const Value* found = space->find(name)) return *found;
-        return Value::undefined(text("the namespace has no ", quoted(name)));
+        return Value::undefined(text("the namespace has no ", in_quotes(name)));
     }
     if (has_method(value, name)) return make_method(value, std::string(name));
     if (const auto* loop = value.object<LoopObject>()) return loop_attribute(*loop, name);
     if (is_hidden_method(value, name)) {
-        return Value::undefined(text("the method ", quoted(name), " would change its ", type_name(value),
-                                     ", which templates may not, so it"));
+        return Value::undefined(text("the method ", in_quotes(name), " would change its ", type_name(value),
+                                     ", which templates may not"));
     }
     if (const auto* callable = value.object<const CallableObject>(); callable != nullptr && callable->macro) {
         if (name == "name") return callable->name;
         if (name == "arguments" || name.starts_with("catch_") || name == "caller" || name == "explicit_caller") {
-            fail_unsupported("a macro's attribute ", quoted(name), " is left out");
+            fail_unsupported("a macro's attribute ", in_quotes(name), " is left out");
         }
     }
-    return Value::undefined(text("a value of type ", type_name(value), " has no ", quoted(name)));
+    return Value::undefined(text("a value of type ", type_name(value), " has no ", in_quotes(name)));
 }
 
 /// value.name

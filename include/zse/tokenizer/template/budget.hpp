@@ -50,7 +50,7 @@ template <class... Parts>
 }
 
 /// A name out of a template, fit for a message: short, and on one line.
-inline std::string quoted(std::string_view name) {
+inline std::string in_quotes(std::string_view name) {
     return "'" + io::printable(name, 64) + "'";
 }
 

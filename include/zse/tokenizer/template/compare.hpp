@@ -27,6 +27,18 @@ inline bool is_true(const Value& value) {
     return true;
 }
 
+/// What can be walked through.
+inline bool has_items(const Value& value) {
+    return value.is_sequence() || value.is_dict() || value.is_string() || value.is_undefined();
+}
+
+/// What has a length and an index.
+inline bool is_indexed(const Value& value) {
+    if (!value.is_sequence()) return has_items(value);
+    const SequenceKind kind = value.object<SequenceObject>()->kind;
+    return kind != SequenceKind::generator && kind != SequenceKind::view;
+}
+
 inline bool equal(Budget& budget, const Value& a, const Value& b);
 
 inline bool equal_sequences(Budget& budget, const SequenceObject& a, const SequenceObject& b) {
@@ -78,10 +90,7 @@ inline std::partial_ordering order(Budget& budget, const Value& a, const Value& 
     budget.step();
     require_defined(a);
     require_defined(b);
-    if (a.is_number() && b.is_number()) {
-        if (a.is_floating() || b.is_floating()) return a.as_floating() <=> b.as_floating();
-        return a.as_integer() <=> b.as_integer();
-    }
+    if (a.is_number() && b.is_number()) return order_numbers(a, b);
     if (a.is_string() && b.is_string()) {
         budget.scan(std::min(a.as_string().size(), b.as_string().size()));
         return a.as_string() <=> b.as_string();  // bytes of UTF-8 are in the order of code points

@@ -57,7 +57,6 @@ inline Value last_filter(Budget& budget, const Value& value, const Arguments& ar
     if (sequence != nullptr && sequence->kind == SequenceKind::generator) {
         fail_input("a lazy sequence has no last item; put |list before the filter last");
     }
-    require_defined(value);
     const std::vector<Value> items = walk(budget, value);
     return items.empty() ? Value::undefined("an empty sequence has no last item") : items.back();
 }
@@ -75,7 +74,7 @@ inline Value reverse_filter(Budget& budget, const Value& value, const Arguments&
     // What Python can only list first, it gives back as a list.
     const auto* sequence = value.object<SequenceObject>();
     const bool is_lazy = sequence != nullptr && sequence->kind == SequenceKind::generator;
-    if (is_lazy || value.is_undefined()) return Value::list(std::move(items));
+    if (is_lazy) return Value::list(std::move(items));
     return make_sequence(SequenceKind::generator, std::move(items));
 }
 
@@ -117,7 +116,8 @@ inline Value sort_filter(Budget& budget, const Value& value, const Arguments& ar
         fail_unsupported("sorting by several attributes at once is left out; sort twice, the last one first");
     }
     return Value::list(sorted(budget, walk(budget, value), flag(bound, 0), [&](const Value& item) {
-        return sort_key(budget, item, attribute, flag(bound, 1));
+        Value key = sort_key(budget, item, attribute, flag(bound, 1));
+        return Value::list({std::move(key)});  // as Python has it: inside a list, undefined keys are equal
     }));
 }
 
@@ -314,7 +314,7 @@ inline bool is_filter(std::string_view name) {
 inline Value run_filter(Budget& budget, const std::string& name, const Value& value, const Arguments& arguments) {
     budget.step();
     const auto found = filters().find(name);
-    if (found == filters().end()) fail_unsupported("zse knows no filter ", quoted(name));
+    if (found == filters().end()) fail_unsupported("zse knows no filter ", in_quotes(name));
     return found->second(budget, value, arguments);
 }
 

@@ -52,7 +52,8 @@ public:
             directive();
         }
         const std::size_t given = is_tuple_ ? values_.items().size() : 1;
-        if (used_ < given && (is_tuple_ || !values_.is_dict())) {
+        // Python takes what has an index for names to look up, and lets it be.
+        if (used_ < given && (is_tuple_ || values_.is_string() || !is_indexed(values_))) {
             fail_input("a '%' format has places for ", used_, " values, but ", given, " are given");
         }
         return out_.take();

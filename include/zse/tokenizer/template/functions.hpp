@@ -94,11 +94,19 @@ inline Value dict_function(Environment& environment, const Arguments& arguments)
     return make_dict(environment.budget, std::move(entries));
 }
 
+/// Python's sandbox hides names with an underscore before them again, so that they could not be read.
+inline void check_namespace_name(const std::string& name) {
+    if (name.starts_with('_')) {
+        fail_unsupported("names in a namespace do not begin with an underscore, but one is ", in_quotes(name));
+    }
+}
+
 inline Value namespace_function(Environment& environment, const Arguments& arguments) {
     const Value initial = dict_function(environment, arguments);
     auto space = std::make_shared<NamespaceObject>();
     for (const auto& [key, value] : initial.entries()) {
         if (!key.is_string()) fail_input("the names in a namespace are strings");
+        check_namespace_name(key.as_string());
         space->attributes.emplace_back(key.as_string(), value);
     }
     environment.budget.bytes(sizeof(NamespaceObject) + 64);
@@ -132,7 +140,7 @@ inline Value strftime_now_function(Environment& environment, const Arguments& ar
         if (++i < format.size() && format[i] == '-') directive += format[i++];  // no padding, as glibc has it
         if (i >= format.size() || std::string_view("aAbBcdDeFHIjmMpRSTuUVwWxXyYGgCnht%").find(format[i]) == std::string_view::npos) {
             fail_unsupported("a directive in the format of strftime_now is none of those that zse knows: ",
-                             quoted(format));
+                             in_quotes(format));
         }
         directive += format[i];
         environment.budget.step();
@@ -157,7 +165,7 @@ inline Function find_function(std::string_view name) {
 
 /// Functions of Jinja that zse leaves out: naming one is refused, rather than taken for undefined.
 inline bool is_left_out(std::string_view name) {
-    return name == "cycler" || name == "joiner" || name == "lipsum";
+    return name == "cycler" || name == "joiner" || name == "lipsum" || name == "self";
 }
 
 }  // namespace detail

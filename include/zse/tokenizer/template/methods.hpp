@@ -18,11 +18,6 @@ namespace tokenizer::jinja::detail {
 
 using Method = Value (*)(Budget&, const Value&, const Arguments&);
 
-/// A string that came out of another: markup where that was.
-inline Value derived(const Value& source, std::string bytes) {
-    return source.is_markup() ? make_markup(std::move(bytes)) : Value(std::move(bytes));
-}
-
 template <class Change>
 Value change_case(Budget& budget, const Value& string, Change change) {
     budget.scan(string.as_string().size() * 4);
@@ -420,7 +415,7 @@ inline Value call_method(Budget& budget, const CallableObject& method, const Arg
         if (name == "index") return index_of_item(budget, receiver, arguments);
         if (name == "copy") return receiver;
     }
-    fail_unsupported("the method ", quoted(name), " of a ", type_name(receiver), " is left out");
+    fail_unsupported("the method ", in_quotes(name), " of a ", type_name(receiver), " is left out");
 }
 
 }  // namespace tokenizer::jinja::detail

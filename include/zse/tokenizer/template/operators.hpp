@@ -36,7 +36,7 @@ inline Value repeat(Budget& budget, const Value& value, std::int64_t count) {
         std::string repeated;
         repeated.reserve(size);
         for (std::uint64_t i = 0; size > 0 && i < times; ++i) repeated += unit;
-        return value.is_markup() ? make_markup(std::move(repeated)) : Value(std::move(repeated));
+        return derived(value, std::move(repeated));
     }
     const auto* sequence = value.object<SequenceObject>();
     const std::uint64_t size = saturating_mul(sequence->items.size(), times);
@@ -220,12 +220,12 @@ inline std::optional<Value> element(Budget& budget, const Value& container, cons
         if (is_ascii(string)) {
             const auto found = place(string.size());
             if (!found) return std::nullopt;
-            return Value(std::string(1, string[*found]));
+            return derived(container, std::string(1, string[*found]));
         }
         const std::vector<std::size_t> offsets = character_offsets(string);
         const auto found = place(offsets.size() - 1);
         if (!found) return std::nullopt;
-        return Value(string.substr(offsets[*found], offsets[*found + 1] - offsets[*found]));
+        return derived(container, string.substr(offsets[*found], offsets[*found + 1] - offsets[*found]));
     }
     return std::nullopt;
 }
@@ -287,7 +287,7 @@ inline Value slice(Budget& budget, const Value& container, const Value& start, c
             pick(offsets.size() - 1,
                  [&](std::size_t i) { part.append(string, offsets[i], offsets[i + 1] - offsets[i]); });
         }
-        return container.is_markup() ? make_markup(std::move(part)) : Value(std::move(part));
+        return derived(container, std::move(part));
     }
     const auto* sequence = container.object<SequenceObject>();
     if (sequence == nullptr || sequence->kind == SequenceKind::generator || sequence->kind == SequenceKind::view) {

@@ -2,7 +2,6 @@
 // Values as text: Python's str() and repr(), and the names of their types.
 #pragma once
 
-#include <zse/tokenizer/template/callable.hpp>
 #include <zse/tokenizer/template/unicode.hpp>
 #include <zse/tokenizer/template/value.hpp>
 

@@ -13,30 +13,10 @@ namespace zse::inline v1 {
 namespace tokenizer::jinja::detail {
 
 using Test = bool (*)(Budget&, const Value&, const Arguments&);
+using PlainTest = bool (*)(const Value&);
 
 inline bool is_filter(std::string_view name);
-
-template <bool (*holds)(const Value&)>
-bool plain_test(Budget&, const Value& value, const Arguments& arguments) {
-    const Bound none("test", {}, arguments);
-    return holds(value);
-}
-
-template <bool (*holds)(std::partial_ordering)>
-bool order_test(Budget& budget, const Value& value, const Arguments& arguments) {
-    return holds(order(budget, value, Bound("test", {"other"}, arguments).get(0)));
-}
-
-inline bool has_items(const Value& value) {
-    return value.is_sequence() || value.is_dict() || value.is_string() || value.is_undefined();
-}
-
-/// What has a length and an index in Python.
-inline bool is_indexed(const Value& value) {
-    if (!value.is_sequence()) return has_items(value);
-    const SequenceKind kind = value.object<SequenceObject>()->kind;
-    return kind != SequenceKind::generator && kind != SequenceKind::view;
-}
+inline bool is_test(std::string_view name);
 
 inline std::int64_t integer_operand(const Value& value) {
     require_defined(value);
@@ -44,6 +24,12 @@ inline std::int64_t integer_operand(const Value& value) {
         fail_input("odd, even and divisibleby test integers, but were given a value of type ", type_name(value));
     }
     return value.as_integer();
+}
+
+/// value % 2
+inline double half_left(const Value& value) {
+    return value.is_floating() ? float_remainder(value.as_floating(), 2)
+                               : static_cast<double>(floor_division(integer_operand(value), 2).remainder);
 }
 
 /// str(value).isupper() or islower(): some letter has a case, and none the other one.
@@ -75,66 +61,105 @@ inline bool is_same_object(const Value& a, const Value& b) {
                            a.object<const CallableObject>() == b.object<const CallableObject>());
 }
 
-inline const std::unordered_map<std::string_view, Test>& tests() {
-    static const std::unordered_map<std::string_view, Test> table = [] {
-        std::unordered_map<std::string_view, Test> all;
-        using V = const Value&;
-        all["defined"] = plain_test<+[](V v) { return !v.is_undefined(); }>;
-        all["undefined"] = plain_test<+[](V v) { return v.is_undefined(); }>;
-        all["none"] = plain_test<+[](V v) { return v.is_none(); }>;
-        all["boolean"] = plain_test<+[](V v) { return v.is_boolean(); }>;
-        all["true"] = plain_test<+[](V v) { return v.is_boolean() && v.as_boolean(); }>;
-        all["false"] = plain_test<+[](V v) { return v.is_boolean() && !v.as_boolean(); }>;
-        all["integer"] = plain_test<+[](V v) { return v.is_integer(); }>;
-        all["float"] = plain_test<+[](V v) { return v.is_floating(); }>;
-        all["number"] = plain_test<+[](V v) { return v.is_number(); }>;
-        all["string"] = plain_test<+[](V v) { return v.is_string(); }>;
-        all["mapping"] = plain_test<+[](V v) { return v.is_dict(); }>;
-        all["escaped"] = plain_test<+[](V v) { return v.is_markup(); }>;
-        all["iterable"] = plain_test<has_items>;
-        all["sequence"] = plain_test<is_indexed>;
-        all["callable"] = plain_test<+[](V v) { return v.kind() == Kind::callable || v.is_undefined(); }>;
-        all["odd"] = plain_test<+[](V v) { return integer_operand(v) % 2 != 0; }>;
-        all["even"] = plain_test<+[](V v) { return integer_operand(v) % 2 == 0; }>;
-        all["divisibleby"] = [](Budget&, V value, const Arguments& arguments) {
-            const std::int64_t by = Bound("test divisibleby", {"num"}, arguments).integer(0);
-            return floor_division(integer_operand(value), by).remainder == 0;
-        };
-        all["lower"] = [](Budget& budget, V value, const Arguments&) { return has_case(budget, value, Case::lower); };
-        all["upper"] = [](Budget& budget, V value, const Arguments&) { return has_case(budget, value, Case::upper); };
-        all["sameas"] = [](Budget&, V value, const Arguments& arguments) {
-            return is_same_object(value, Bound("test sameas", {"other"}, arguments).get(0));
-        };
-        all["in"] = [](Budget& budget, V value, const Arguments& arguments) {
-            return contains(budget, Bound("test in", {"seq"}, arguments).get(0), value);
-        };
-        all["filter"] = [](Budget&, V value, const Arguments&) { return value.is_string() && is_filter(value.as_string()); };
-        all["test"] = [](Budget&, V value, const Arguments&) {
-            return value.is_string() && tests().find(value.as_string()) != tests().end();
-        };
-        const Test equals = [](Budget& budget, V value, const Arguments& arguments) {
-            return equal(budget, value, Bound("test eq", {"other"}, arguments).get(0));
-        };
-        const Test differs = [](Budget& budget, V value, const Arguments& arguments) {
-            return !equal(budget, value, Bound("test ne", {"other"}, arguments).get(0));
-        };
-        for (const std::string_view name : {"eq", "equalto", "=="}) all[name] = equals;
-        for (const std::string_view name : {"ne", "!="}) all[name] = differs;
-        using Order = std::partial_ordering;
-        for (const std::string_view name : {"lt", "lessthan", "<"}) all[name] = order_test<+[](Order o) { return o < 0; }>;
-        for (const std::string_view name : {"le", "<="}) all[name] = order_test<+[](Order o) { return o <= 0; }>;
-        for (const std::string_view name : {"gt", "greaterthan", ">"}) {
-            all[name] = order_test<+[](Order o) { return o > 0; }>;
-        }
-        for (const std::string_view name : {"ge", ">="}) all[name] = order_test<+[](Order o) { return o >= 0; }>;
-        return all;
-    }();
+/// Tests of the value alone.
+inline const std::unordered_map<std::string_view, PlainTest>& plain_tests() {
+    static const std::unordered_map<std::string_view, PlainTest> table = {
+        {"boolean", [](const Value& v) { return v.is_boolean(); }},
+        {"callable", [](const Value& v) { return v.kind() == Kind::callable || v.is_undefined(); }},
+        {"defined", [](const Value& v) { return !v.is_undefined(); }},
+        {"escaped", [](const Value& v) { return v.is_markup(); }},
+        {"even", [](const Value& v) { return half_left(v) == 0; }},
+        {"false", [](const Value& v) { return v.is_boolean() && !v.as_boolean(); }},
+        {"filter", [](const Value& v) { return v.is_string() && is_filter(v.as_string()); }},
+        {"float", [](const Value& v) { return v.is_floating(); }},
+        {"integer", [](const Value& v) { return v.is_integer(); }},
+        {"iterable", has_items},
+        {"mapping", [](const Value& v) { return v.is_dict(); }},
+        {"none", [](const Value& v) { return v.is_none(); }},
+        {"number", [](const Value& v) { return v.is_number(); }},
+        {"odd", [](const Value& v) { return half_left(v) == 1; }},
+        {"sequence", is_indexed},
+        {"string", [](const Value& v) { return v.is_string(); }},
+        {"test", [](const Value& v) { return v.is_string() && is_test(v.as_string()); }},
+        {"true", [](const Value& v) { return v.is_boolean() && v.as_boolean(); }},
+        {"undefined", [](const Value& v) { return v.is_undefined(); }},
+    };
     return table;
 }
 
+/// Tests against another value, or that cost more than a look.
+inline const std::unordered_map<std::string_view, Test>& tests() {
+    static const Test equals = [](Budget& budget, const Value& value, const Arguments& arguments) {
+        return equal(budget, value, Bound("test eq", {"other"}, arguments).get(0));
+    };
+    static const Test differs = [](Budget& budget, const Value& value, const Arguments& arguments) {
+        return !equal(budget, value, Bound("test ne", {"other"}, arguments).get(0));
+    };
+    static const auto compared = [](Budget& budget, const Value& value, const Arguments& arguments) {
+        return order(budget, value, Bound("test of order", {"other"}, arguments).get(0));
+    };
+    static const Test less = [](Budget& b, const Value& v, const Arguments& a) { return compared(b, v, a) < 0; };
+    static const Test less_equal = [](Budget& b, const Value& v, const Arguments& a) { return compared(b, v, a) <= 0; };
+    static const Test greater = [](Budget& b, const Value& v, const Arguments& a) { return compared(b, v, a) > 0; };
+    static const Test greater_equal = [](Budget& b, const Value& v, const Arguments& a) {
+        return compared(b, v, a) >= 0;
+    };
+    static const std::unordered_map<std::string_view, Test> table = {
+        {"eq", equals},
+        {"equalto", equals},
+        {"==", equals},
+        {"ne", differs},
+        {"!=", differs},
+        {"lt", less},
+        {"lessthan", less},
+        {"<", less},
+        {"le", less_equal},
+        {"<=", less_equal},
+        {"gt", greater},
+        {"greaterthan", greater},
+        {">", greater},
+        {"ge", greater_equal},
+        {">=", greater_equal},
+        {"divisibleby",
+         [](Budget&, const Value& value, const Arguments& arguments) {
+             const std::int64_t by = Bound("test divisibleby", {"num"}, arguments).integer(0);
+             return floor_division(integer_operand(value), by).remainder == 0;
+         }},
+        {"in",
+         [](Budget& budget, const Value& value, const Arguments& arguments) {
+             return contains(budget, Bound("test in", {"seq"}, arguments).get(0), value);
+         }},
+        {"lower",
+         [](Budget& budget, const Value& value, const Arguments& arguments) {
+             const Bound none("test lower", {}, arguments);
+             return has_case(budget, value, Case::lower);
+         }},
+        {"sameas",
+         [](Budget&, const Value& value, const Arguments& arguments) {
+             return is_same_object(value, Bound("test sameas", {"other"}, arguments).get(0));
+         }},
+        {"upper",
+         [](Budget& budget, const Value& value, const Arguments& arguments) {
+             const Bound none("test upper", {}, arguments);
+             return has_case(budget, value, Case::upper);
+         }},
+    };
+    return table;
+}
+
+inline bool is_test(std::string_view name) {
+    return plain_tests().contains(name) || tests().contains(name);
+}
+
 inline bool run_test(Budget& budget, const std::string& name, const Value& value, const Arguments& arguments) {
+    if (const auto plain = plain_tests().find(name); plain != plain_tests().end()) {
+        if (!arguments.positional.empty() || !arguments.named.empty()) {
+            fail_input("the test ", name, " takes no arguments");
+        }
+        return plain->second(value);
+    }
     const auto found = tests().find(name);
-    if (found == tests().end()) fail_unsupported("zse knows no test ", quoted(name));
+    if (found == tests().end()) fail_unsupported("zse knows no test ", in_quotes(name));
     return found->second(budget, value, arguments);
 }
 

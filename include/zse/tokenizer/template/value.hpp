@@ -6,6 +6,7 @@
 #include <zse/tokenizer/template/budget.hpp>
 
 #include <algorithm>
+#include <compare>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -193,15 +194,28 @@ struct NamespaceObject {
 /// `loop` inside a for.
 struct LoopObject {
     std::vector<Value> items;
+    std::size_t depth = 1;
     std::size_t index = 0;
-    std::size_t depth = 0;
-    bool has_changed = false;  ///< changed() was called: `last_changed` holds its arguments
-    std::vector<Value> last_changed;
 };
 
+struct MacroNode;
+class Scope;
+
+/// What a template can call: a function of the environment, a method bound to a value, or a macro.
+struct CallableObject {
+    std::string name;
+    Value receiver{};                  ///< of a method
+    const MacroNode* macro = nullptr;  ///< of a macro; it belongs to the template being rendered
+    std::shared_ptr<Scope> scope{};    ///< of a macro: where it was defined
+    bool is_method = false;
+};
+
+/// Objects that a value holds inside each other. Namespaces and scopes end the count: the renderer owns them.
 inline std::size_t depth_of(const Value& value) noexcept {
     if (const auto* sequence = value.object<SequenceObject>()) return sequence->depth;
     if (const auto* dict = value.object<const DictObject>()) return dict->depth;
+    if (const auto* loop = value.object<LoopObject>()) return loop->depth;
+    if (const auto* callable = value.object<const CallableObject>()) return depth_of(callable->receiver) + 1;
     return 0;
 }
 
@@ -211,27 +225,59 @@ inline void check_depth(std::size_t depth) {
     }
 }
 
+/// The depth of what holds these items.
+inline std::size_t depth_around(const std::vector<Value>& items) {
+    std::size_t depth = 1;
+    for (const Value& item : items) depth = std::max(depth, depth_of(item) + 1);
+    check_depth(depth);
+    return depth;
+}
+
 inline Value make_sequence(SequenceKind kind, std::vector<Value> items, std::string printed = {}) {
     auto object = std::make_shared<SequenceObject>();
-    for (const Value& item : items) object->depth = std::max(object->depth, depth_of(item) + 1);
-    check_depth(object->depth);
+    object->depth = depth_around(items);
     object->kind = kind;
     object->items = std::move(items);
     object->printed = std::move(printed);
     return Value(std::move(object));
 }
 
+inline Value make_function(std::string name) {
+    return Value(std::make_shared<const CallableObject>(CallableObject{.name = std::move(name)}));
+}
+
+inline Value make_method(const Value& receiver, std::string name) {
+    check_depth(depth_of(receiver) + 1);
+    return Value(std::make_shared<const CallableObject>(
+        CallableObject{.name = std::move(name), .receiver = receiver, .is_method = true}));
+}
+
 inline Value make_markup(std::string bytes) {
     return Value(std::make_shared<const TextObject>(TextObject{std::move(bytes), true}));
+}
+
+/// A string that came out of another: markup where that was.
+inline Value derived(const Value& source, std::string bytes) {
+    return source.is_markup() ? make_markup(std::move(bytes)) : Value(std::move(bytes));
+}
+
+/// The order of two numbers, exact where a float cannot hold the integer.
+inline std::partial_ordering order_numbers(const Value& a, const Value& b) {
+    if (a.is_floating() && b.is_floating()) return a.as_floating() <=> b.as_floating();
+    if (!a.is_floating() && !b.is_floating()) return a.as_integer() <=> b.as_integer();
+    if (a.is_floating()) return 0 <=> order_numbers(b, a);
+    const double real = b.as_floating();
+    constexpr double limit = 0x1p63;
+    if (!(real >= -limit && real < limit)) return 0.0 <=> real;  // beyond all integers, or not a number
+    const auto whole = static_cast<std::int64_t>(real);
+    if (a.as_integer() != whole) return a.as_integer() <=> whole;
+    return static_cast<double>(whole) <=> real;
 }
 
 /// Keys of different kinds are equal where Python's are: 1, 1.0 and true.
 inline bool equal_keys(const Value& a, const Value& b) {
     if (a.is_string() || b.is_string()) return a.is_string() && b.is_string() && a.as_string() == b.as_string();
-    if (a.is_number() && b.is_number()) {
-        if (a.is_floating() || b.is_floating()) return a.as_floating() == b.as_floating();
-        return a.as_integer() == b.as_integer();
-    }
+    if (a.is_number() && b.is_number()) return order_numbers(a, b) == 0;
     if (a.is_sequence() && b.is_sequence()) {
         const auto& left = a.items();
         const auto& right = b.items();
