@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flash attention of one token and of 64 by KV codec and depth, one thread, at SmolLM2's head shape. Counter: bytes of the
-// cache read a second.
+// Flash attention of one token and of 64 by KV codec and depth, one thread, at SmolLM2's head shape. Counter:
+// bytes of the cache read a second.
 #include <benchmark/benchmark.h>
 
 #include <zse/attention/flash.hpp>
@@ -27,7 +27,8 @@ void flash(benchmark::State& state) {
     for (std::uint32_t t = 0; t < depth + rows; ++t) {
         for (std::uint32_t head = 0; head < 3; ++head) {
             std::byte* at = pool.data() + t / 16 * layout.page_bytes() + head * layout.head_bytes();
-            Codec::encode(row.data(), 64, at + t % 16 * layout.k_code, at + layout.k_scales_at() + t % 16 * layout.k_scale);
+            Codec::encode(row.data(), 64, at + t % 16 * layout.k_code,
+                          at + layout.k_scales_at() + t % 16 * layout.k_scale);
             Codec::encode(row.data(), 64, at + layout.v_codes_at() + t % 16 * layout.v_code,
                           at + layout.v_scales_at() + t % 16 * layout.v_scale);
         }
@@ -40,7 +41,8 @@ void flash(benchmark::State& state) {
     std::vector<float> out(q.size());
     zse::attention::Arguments arguments;
     arguments.batch = {std::span(&segment, 1), segments.data(), positions.data(), rows};
-    arguments.cache = {{pool.data(), layout.page_bytes(), layout}, &kv::side_kernels<Codec>, &kv::side_kernels<Codec>};
+    arguments.cache = {
+        {pool.data(), layout.page_bytes(), layout}, &kv::side_kernels<Codec>, &kv::side_kernels<Codec>};
     arguments.q = q.data();
     arguments.q_stride = heads * 64;
     arguments.out = out.data();
@@ -67,4 +69,3 @@ ZSE_FLASH(kv::int4<>);
 #undef ZSE_FLASH
 
 }  // namespace
-

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = x W^T by weight codec and number of tokens, one thread, at SmolLM2's and a 7B model's widths. Counters: weight bytes
-// read a second, and multiply-adds a second.
+// y = x W^T by weight codec and number of tokens, one thread, at SmolLM2's and a 7B model's widths. Counters:
+// weight bytes read a second, and multiply-adds a second.
 #include <benchmark/benchmark.h>
 
 #include <zse/kernels/bind.hpp>
@@ -23,8 +23,9 @@ void linear(benchmark::State& state) {
         for (float& value : row) value = normal(random);
         Codec::encode_row(row.data(), columns, bytes.data() + r * Codec::format.row_bytes(columns));
     }
-    const zse::kernels::Matrix matrix{bytes.data(), static_cast<std::uint32_t>(rows), static_cast<std::uint32_t>(columns),
-                                      Codec::format, zse::kernels::bind<Codec>(Codec::format)};
+    const zse::kernels::Matrix matrix{bytes.data(), static_cast<std::uint32_t>(rows),
+                                      static_cast<std::uint32_t>(columns), Codec::format,
+                                      zse::kernels::bind<Codec>(Codec::format)};
     std::vector<float> x(tokens * columns, 0.5f);
     std::vector<float> y(tokens * rows);
     std::vector<float> panel(zse::kernels::panel_floats(columns));
@@ -40,15 +41,17 @@ void linear(benchmark::State& state) {
         benchmark::ClobberMemory();
     }
     const auto runs = static_cast<double>(state.iterations());
-    state.counters["bytes/s"] =
-        benchmark::Counter(runs * static_cast<double>(matrix.bytes()), benchmark::Counter::kIsRate, benchmark::Counter::kIs1000);
+    state.counters["bytes/s"] = benchmark::Counter(runs * static_cast<double>(matrix.bytes()),
+                                                   benchmark::Counter::kIsRate, benchmark::Counter::kIs1000);
     state.counters["MAC/s"] = benchmark::Counter(runs * static_cast<double>(rows * columns * tokens),
                                                  benchmark::Counter::kIsRate, benchmark::Counter::kIs1000);
 }
 
 namespace w = zse::weights;
-#define ZSE_LINEAR(codec) \
-    BENCHMARK_TEMPLATE(linear, codec)->ArgNames({"tokens", "columns"})->ArgsProduct({{1, 8, 512}, {576, 4096}})
+#define ZSE_LINEAR(codec)                 \
+    BENCHMARK_TEMPLATE(linear, codec)     \
+        ->ArgNames({"tokens", "columns"}) \
+        ->ArgsProduct({{1, 8, 512}, {576, 4096}})
 ZSE_LINEAR(w::f32);
 ZSE_LINEAR(w::f16);
 ZSE_LINEAR(w::bf16);
@@ -59,4 +62,3 @@ ZSE_LINEAR(w::nf4<64>);
 #undef ZSE_LINEAR
 
 }  // namespace
-

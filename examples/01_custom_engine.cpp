@@ -6,9 +6,9 @@
 #include <type_traits>
 
 // [custom]
-using Small = zse::Engine<zse::weights::nf4<64>,                                     // 4-bit weights
-                          zse::kv::pair<zse::kv::int8<>, zse::kv::int4<>>,           // keys in 8 bits, values in 4
-                          zse::attention::flash<>>;                                  // the rest is default
+using Small = zse::Engine<zse::weights::nf4<64>,                            // 4-bit weights
+                          zse::kv::pair<zse::kv::int8<>, zse::kv::int4<>>,  // keys in 8 bits, values in 4
+                          zse::attention::flash<>>;                         // the rest is default
 // The order does not matter: it is the same type.
 static_assert(std::is_same_v<Small, zse::Engine<zse::attention::flash<>, zse::weights::nf4<64>,
                                                 zse::kv::pair<zse::kv::int8<>, zse::kv::int4<>>>>);
@@ -20,7 +20,8 @@ int main(int argc, char** argv) try {
         return 2;
     }
     auto engine = Small::open(argv[1], {.context = 256});
-    std::cout << engine.description() << "\n" << engine.plan().total() << " bytes planned, "
+    std::cout << engine.description() << "\n"
+              << engine.plan().total() << " bytes planned, "
               << engine.ledger().held(zse::memory::Tier::host).total() << " held\n";
     zse::AnyEngine::Request request;
     request.max_tokens = 16;

@@ -8,8 +8,10 @@
 // [plan]
 using Server = zse::Engine<zse::weights::nf4<64>, zse::kv::int4<32>>;
 
-static_assert(Server::plan(zse::models::llama3_8b, {.context = 8'192, .batch = 4}).host.total() <= zse::GB(8));
-static_assert(Server::plan(zse::models::qwen2_5_7b, {.context = 32'768, .batch = 4}).host.total() <= zse::GB(8));
+static_assert(Server::plan(zse::models::llama3_8b, {.context = 8'192, .batch = 4}).host.total() <=
+              zse::GB(8));
+static_assert(Server::plan(zse::models::qwen2_5_7b, {.context = 32'768, .batch = 4}).host.total() <=
+              zse::GB(8));
 static_assert(Server::plan(zse::models::smollm2_135m, {.context = 8'192}).host.total() <= zse::MB(220));
 // [plan]
 

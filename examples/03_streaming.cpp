@@ -19,7 +19,8 @@ int main(int argc, char** argv) try {
 
     auto answer = engine.generate(argv[2], request);
     for (std::string_view piece : answer) std::cout << piece << std::flush;
-    std::cout << "\n(" << answer.tokens() << " tokens, ended by " << zse::engine::name(answer.finish()) << ")\n";
+    std::cout << "\n(" << answer.tokens() << " tokens, ended by " << zse::engine::name(answer.finish())
+              << ")\n";
     // [stream]
 } catch (const zse::Error& error) {
     std::cerr << error.what() << "\n";

@@ -30,7 +30,8 @@ struct Rates {
     }
     [[nodiscard]] std::vector<double> spread() const {
         if (values.empty()) return {0, 0};
-        return {*std::min_element(values.begin(), values.end()), *std::max_element(values.begin(), values.end())};
+        return {*std::min_element(values.begin(), values.end()),
+                *std::max_element(values.begin(), values.end())};
     }
 };
 
@@ -45,8 +46,8 @@ std::vector<std::int32_t> tokens(std::size_t count, std::uint32_t vocabulary) {
     return made;
 }
 
-/// Steps until the request ends; returns seconds of the rows after the first `skipped`, a step that spans the border
-/// counting by its share of rows.
+/// Steps until the request ends; returns seconds of the rows after the first `skipped`, a step that spans the
+/// border counting by its share of rows.
 double seconds_after(zse::AnyEngine& engine, zse::AnyEngine::Request request, std::uint64_t skipped) {
     const std::uint64_t before = engine.counters().rows;
     engine.submit(std::move(request));
@@ -65,13 +66,15 @@ double seconds_after(zse::AnyEngine& engine, zse::AnyEngine::Request request, st
 
 int benchmark(const BenchmarkOptions& options) {
     ModelOptions model = options.model;
-    if (model.context == 0) model.context = options.depth + std::max(options.prompt, options.generation + 1) + 1;
+    if (model.context == 0)
+        model.context = options.depth + std::max(options.prompt, options.generation + 1) + 1;
     const Chosen chosen = choose(model);
     const auto engine = open(chosen);
     const std::uint32_t vocabulary = engine->spec().vocabulary;
     Rates prompt;
     Rates generation;
-    for (std::uint32_t repetition = 0; repetition <= options.repetitions; ++repetition) {  // the first warms up
+    for (std::uint32_t repetition = 0; repetition <= options.repetitions;
+         ++repetition) {  // the first warms up
         if (options.prompt > 0) {
             zse::AnyEngine::Request request;
             request.tokens = tokens(options.depth + options.prompt, vocabulary);
@@ -121,9 +124,15 @@ void declare_benchmark(CLI::App& app, Action& action) {
     CLI::App* command = app.add_subcommand("benchmark", "measure tokens per second");
     options->model.declare(*command);
     const CLI::Range count(0u, 1u << 24);
-    command->add_option("--prompt", options->prompt, "tokens of the prompt")->check(count)->capture_default_str();
-    command->add_option("--generation", options->generation, "tokens to generate")->check(count)->capture_default_str();
-    command->add_option("--depth", options->depth, "tokens already in the cache")->check(count)->capture_default_str();
+    command->add_option("--prompt", options->prompt, "tokens of the prompt")
+        ->check(count)
+        ->capture_default_str();
+    command->add_option("--generation", options->generation, "tokens to generate")
+        ->check(count)
+        ->capture_default_str();
+    command->add_option("--depth", options->depth, "tokens already in the cache")
+        ->check(count)
+        ->capture_default_str();
     command->add_option("--repetitions", options->repetitions, "after one that warms up")
         ->check(CLI::Range(1u, 1000u))
         ->capture_default_str();

@@ -15,13 +15,13 @@ struct ModelOptions {
     std::string model;
     std::string weights = "as-stored";
     std::string kv = "none";
-    std::string k, v;                  ///< empty: as `kv` says
+    std::string k, v;  ///< empty: as `kv` says
     std::string attention = "flash";
-    std::uint32_t context = 0;         ///< 0: the smaller of the trained length and what fits
+    std::uint32_t context = 0;  ///< 0: the smaller of the trained length and what fits
     std::uint32_t batch = 1;
     std::uint32_t step_tokens = 512;
     std::uint32_t page_tokens = 16;
-    std::uint32_t threads = 0;         ///< 0: one per usable core
+    std::uint32_t threads = 0;  ///< 0: one per usable core
     bool json = false;
 
     /// Declares MODEL and the options on a command.

@@ -86,14 +86,17 @@ int hardware(bool json) {
     fmt::print("memory  {} in all, {} available, {} usable here\n", zse::human(machine.memory.total),
                zse::human(machine.memory.available), zse::human(usable));
     for (const auto& gpu : machine.gpus) {
-        fmt::print("GPU {}   {}: {} in all, {} free\n", gpu.index, gpu.name, gpu.total ? zse::human(*gpu.total) : "unknown",
+        fmt::print("GPU {}   {}: {} in all, {} free\n", gpu.index, gpu.name,
+                   gpu.total ? zse::human(*gpu.total) : "unknown",
                    gpu.free ? zse::human(*gpu.free) : "unknown");
     }
     if (machine.gpus.empty()) fmt::print("GPU     none: {}\n", machine.gpu_note);
     fmt::print("tier 1  host memory: this build of zse computes on the CPU\n\n");
-    fmt::print("{:<14} {:<8} {:>30}   fits with {} tokens of context\n", "model", "weights", "memory", context);
+    fmt::print("{:<14} {:<8} {:>30}   fits with {} tokens of context\n", "model", "weights", "memory",
+               context);
     for (const Fit& fit : list) {
-        fmt::print("{:<14} {:<8} {:>30}   {}\n", fit.model, fit.weights, zse::human(fit.bytes), fit.fits ? "yes" : "no");
+        fmt::print("{:<14} {:<8} {:>30}   {}\n", fit.model, fit.weights, zse::human(fit.bytes),
+                   fit.fits ? "yes" : "no");
     }
     return 0;
 }

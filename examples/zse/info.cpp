@@ -61,14 +61,21 @@ int info(const ModelOptions& options) {
     }
     fmt::print("architecture        {}\n", zse::model::name(spec.architecture));
     fmt::print("parameters          {} ({:.1f} million)\n", plan.parameters, parameters / 1e6);
-    fmt::print("shape               {} layers, hidden {}, {} heads over {} key heads of {}, feed-forward {}, vocabulary {}\n",
-               spec.layers, spec.hidden, spec.heads, spec.kv_heads, spec.head_dim, spec.feed_forward, spec.vocabulary);
+    fmt::print(
+        "shape               {} layers, hidden {}, {} heads over {} key heads of {}, feed-forward {}, "
+        "vocabulary {}\n",
+        spec.layers, spec.hidden, spec.heads, spec.kv_heads, spec.head_dim, spec.feed_forward,
+        spec.vocabulary);
     fmt::print("stored as           {}\n", formats_of(spec));
-    fmt::print("file                {} bytes, {}\n", chosen.file.file_bytes(), zse::human(chosen.file.file_bytes()));
-    fmt::print("weights in memory   {} bytes, {}, as {}\n", weights, zse::human(weights), chosen.choice.weights);
-    fmt::print("bits per weight     {:.3f}, scales included: {:.2f}x smaller than 16 bits, {:.2f}x than 32 bits\n", bits,
-               16.0 / bits, 32.0 / bits);
-    fmt::print("KV per token        {} bytes ({}/{})\n", plan.kv_bytes_per_token, chosen.choice.k, chosen.choice.v);
+    fmt::print("file                {} bytes, {}\n", chosen.file.file_bytes(),
+               zse::human(chosen.file.file_bytes()));
+    fmt::print("weights in memory   {} bytes, {}, as {}\n", weights, zse::human(weights),
+               chosen.choice.weights);
+    fmt::print(
+        "bits per weight     {:.3f}, scales included: {:.2f}x smaller than 16 bits, {:.2f}x than 32 bits\n",
+        bits, 16.0 / bits, 32.0 / bits);
+    fmt::print("KV per token        {} bytes ({}/{})\n", plan.kv_bytes_per_token, chosen.choice.k,
+               chosen.choice.v);
     fmt::print("trained context     {} tokens\n", spec.trained_context);
     fmt::print("largest that fits   {} tokens in {} free\n", largest, zse::human(chosen.budget));
     return 0;
@@ -94,15 +101,15 @@ int plan(const ModelOptions& options) {
         fmt::print("{}\n", dump(out));
         return 0;
     }
-    fmt::print("{}: context {}, batch {}, {} rows a step, {} threads\n", chosen.choice.spelled(), chosen.limits.context,
-               chosen.limits.batch, chosen.limits.step_tokens, chosen.limits.threads);
+    fmt::print("{}: context {}, batch {}, {} rows a step, {} threads\n", chosen.choice.spelled(),
+               chosen.limits.context, chosen.limits.batch, chosen.limits.step_tokens, chosen.limits.threads);
     for (const auto tier : {zse::memory::Tier::gpu, zse::memory::Tier::host, zse::memory::Tier::disk}) {
         const zse::Bytes total = plan[tier].total();
         if (total == 0) continue;
         fmt::print("{}\n", zse::memory::name(tier));
         for (std::size_t i = 0; i < zse::memory::kind_count; ++i) {
-            fmt::print("  {:<12} {:>15} bytes {:>5.1f} %\n", zse::memory::name(static_cast<zse::memory::Kind>(i)),
-                       plan[tier].kinds[i],
+            fmt::print("  {:<12} {:>15} bytes {:>5.1f} %\n",
+                       zse::memory::name(static_cast<zse::memory::Kind>(i)), plan[tier].kinds[i],
                        100.0 * static_cast<double>(plan[tier].kinds[i]) / static_cast<double>(total));
         }
     }
@@ -111,11 +118,13 @@ int plan(const ModelOptions& options) {
     return 0;
 }
 
-void declare(CLI::App& app, Action& action, const char* name, const char* what, int (*function)(const ModelOptions&)) {
+void declare(CLI::App& app, Action& action, const char* name, const char* what,
+             int (*function)(const ModelOptions&)) {
     auto options = std::make_shared<ModelOptions>();
     CLI::App* command = app.add_subcommand(name, what);
     options->declare(*command);
-    command->callback([options, function, &action] { action = [options, function] { return function(*options); }; });
+    command->callback(
+        [options, function, &action] { action = [options, function] { return function(*options); }; });
 }
 
 }  // namespace

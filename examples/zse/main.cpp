@@ -58,7 +58,9 @@ int main(int argc, char** argv) {
         fmt::print(stderr, "zse: {}: {}\n", zse::name(error.code()), error.what());
         return zse::exit_status(error.code());
     } catch (const std::bad_alloc&) {
-        fmt::print(stderr, "zse: out_of_memory: the system refused memory; use a shorter context or a smaller batch\n");
+        fmt::print(
+            stderr,
+            "zse: out_of_memory: the system refused memory; use a shorter context or a smaller batch\n");
         return 1;
     } catch (const std::exception& error) {
         fmt::print(stderr, "zse: internal: {}\n", error.what());

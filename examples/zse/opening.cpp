@@ -29,19 +29,23 @@ void ModelOptions::declare(CLI::App& command) {
     command.add_option("--attention", attention, "attention kernel")
         ->check(CLI::IsMember({"flash", "reference"}))
         ->capture_default_str();
-    command.add_option("-c,--max-context,--max-model-len", context,
-                       "tokens of prompt and answer; default: the smaller of the trained length and what fits")
+    command
+        .add_option("-c,--max-context,--max-model-len", context,
+                    "tokens of prompt and answer; default: the smaller of the trained length and what fits")
         ->check(CLI::Range(1u, 1u << 30));
     command.add_option("--max-batch,--max-num-seqs", batch, "sequences at once")
         ->check(CLI::Range(1u, 4096u))
         ->capture_default_str();
-    command.add_option("--step-tokens,--max-num-batched-tokens", step_tokens, "rows that one step computes at most")
+    command
+        .add_option("--step-tokens,--max-num-batched-tokens", step_tokens,
+                    "rows that one step computes at most")
         ->check(CLI::Range(1u, 65536u))
         ->capture_default_str();
     command.add_option("--block-size", page_tokens, "tokens of a KV page")
         ->check(CLI::IsMember({1, 8, 16, 32}))
         ->capture_default_str();
-    command.add_option("-t,--threads", threads, "threads; default: one per usable core")->check(CLI::Range(1u, 256u));
+    command.add_option("-t,--threads", threads, "threads; default: one per usable core")
+        ->check(CLI::Range(1u, 256u));
     command.add_flag("--json", json, "print JSON on standard output");
 }
 
@@ -59,8 +63,8 @@ zse::engine::Choice choice_of(const ModelOptions& options) {
 
 }  // namespace
 
-std::uint32_t largest_context(const zse::engine::Built& engine, const zse::ModelSpec& spec, zse::Limits limits,
-                              zse::Bytes budget) {
+std::uint32_t largest_context(const zse::engine::Built& engine, const zse::ModelSpec& spec,
+                              zse::Limits limits, zse::Bytes budget) {
     const auto fits = [&](std::uint32_t context) {
         limits.context = context;
         return engine.plan(spec, limits).total() <= budget;
@@ -111,8 +115,8 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
             const int percent = static_cast<int>(100 * done / std::max<zse::Bytes>(total, 1));
             if (percent == shown) return;
             shown = percent;
-            fmt::print(stderr, "\rloading weights [{:<40}] {:3}%", std::string(static_cast<std::size_t>(percent * 2 / 5), '#'),
-                       percent);
+            fmt::print(stderr, "\rloading weights [{:<40}] {:3}%",
+                       std::string(static_cast<std::size_t>(percent * 2 / 5), '#'), percent);
             std::fflush(stderr);
         };
     }

@@ -18,20 +18,20 @@ struct Chosen {
     zse::ModelSpec spec;
     zse::engine::Choice choice;
     zse::engine::Built engine;
-    zse::Limits limits;      ///< resolved: the context is known
-    zse::Bytes budget;       ///< memory that may be used on this machine
+    zse::Limits limits;  ///< resolved: the context is known
+    zse::Bytes budget;   ///< memory that may be used on this machine
 };
 
-/// Reads the file and finds the engine; `output_rows` are rows of logits of a step (0: one a sequence), and the context
-/// has room for `least_context` tokens where the user does not say otherwise.
+/// Reads the file and finds the engine; `output_rows` are rows of logits of a step (0: one a sequence), and
+/// the context has room for `least_context` tokens where the user does not say otherwise.
 Chosen choose(const ModelOptions& options, std::uint32_t output_rows = 0, std::uint32_t least_context = 0);
 
 /// Opens what was chosen, with a progress bar on a terminal.
 std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen);
 
 /// The largest context that the budget holds, at most the trained length; 0 if not even one page fits.
-std::uint32_t largest_context(const zse::engine::Built& engine, const zse::ModelSpec& spec, zse::Limits limits,
-                              zse::Bytes budget);
+std::uint32_t largest_context(const zse::engine::Built& engine, const zse::ModelSpec& spec,
+                              zse::Limits limits, zse::Bytes budget);
 
 /// {"host": {"weights": n, ..., "total": n}, ...}: tiers that hold something.
 nlohmann::json json_of(const zse::memory::Plan& plan);

@@ -52,8 +52,9 @@ struct Answer {
     }
     /// The first token comes with the prompt.
     [[nodiscard]] double generation_rate() const {
-        return generation_seconds > 0 && tokens.size() > 1 ? static_cast<double>(tokens.size() - 1) / generation_seconds
-                                                           : 0;
+        return generation_seconds > 0 && tokens.size() > 1
+                   ? static_cast<double>(tokens.size() - 1) / generation_seconds
+                   : 0;
     }
 };
 
@@ -104,7 +105,8 @@ Answer answer(zse::AnyEngine& engine, const RunOptions& options,
         if (!options.model.json) std::fflush(stdout);
     }
     if (result.finish == zse::engine::Finish::failed) {
-        throw zse::Error(zse::ErrorCode::internal, "the model's logits are no numbers; the file may be damaged");
+        throw zse::Error(zse::ErrorCode::internal,
+                         "the model's logits are no numbers; the file may be damaged");
     }
     if (result.tokens.empty()) first = std::chrono::steady_clock::now();
     result.prompt_seconds = std::chrono::duration<double>(first - start).count();
@@ -139,7 +141,8 @@ void print_json(const Answer& result, const zse::AnyEngine& engine) {
 int chat(zse::AnyEngine& engine, const RunOptions& options) {
     std::vector<zse::tokenizer::ChatMessage> messages;
     if (!options.system.empty()) messages.push_back({"system", options.system});
-    fmt::print(stderr, "{}: an empty line or Ctrl-D ends, Ctrl-C stops an answer, /clear forgets\n", options.model.model);
+    fmt::print(stderr, "{}: an empty line or Ctrl-D ends, Ctrl-C stops an answer, /clear forgets\n",
+               options.model.model);
     std::string line;
     while (fmt::print(stderr, "> "), std::getline(std::cin, line)) {
         if (line.empty()) break;
@@ -154,7 +157,9 @@ int chat(zse::AnyEngine& engine, const RunOptions& options) {
             messages.push_back({"assistant", result.text});
             if (options.stats) print_stats(result, engine);
         } catch (const zse::Error& error) {
-            if (error.code() != zse::ErrorCode::context_exceeded && error.code() != zse::ErrorCode::invalid_input) throw;
+            if (error.code() != zse::ErrorCode::context_exceeded &&
+                error.code() != zse::ErrorCode::invalid_input)
+                throw;
             fmt::print(stderr, "zse: {}: {}\n", zse::name(error.code()), error.what());
             messages.pop_back();
         }
@@ -169,7 +174,8 @@ int run(RunOptions& options) {
         options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
         options.has_prompt = true;
         if (options.prompt.empty()) {
-            throw zse::Error(zse::ErrorCode::invalid_input, "standard input is empty; give a PROMPT or pipe one in");
+            throw zse::Error(zse::ErrorCode::invalid_input,
+                             "standard input is empty; give a PROMPT or pipe one in");
         }
     }
     struct sigaction interrupt {};
@@ -197,22 +203,30 @@ void declare_run(CLI::App& app, Action& action) {
     auto options = std::make_shared<RunOptions>();
     CLI::App* command = app.add_subcommand("run", "answer a prompt, or chat on a terminal");
     options->model.declare(*command);
-    command->add_option("PROMPT", options->prompt, "what to answer; without it: standard input, or a chat on a terminal");
+    command->add_option("PROMPT", options->prompt,
+                        "what to answer; without it: standard input, or a chat on a terminal");
     command->add_option("--system", options->system, "the system message");
     command->add_flag("--raw", options->raw, "continue the text as it is: no chat template");
     command->add_flag("--stats", options->stats, "print speed, and the memory plan beside what is held");
-    command->add_option("--max-tokens", options->max_tokens, "tokens to generate at most; default: until the context is full")
+    command
+        ->add_option("--max-tokens", options->max_tokens,
+                     "tokens to generate at most; default: until the context is full")
         ->check(CLI::Range(1u, 1u << 30));
     command->add_option("--stop", options->stop, "a text that ends the answer; can be given several times");
     command->add_option("--temperature", options->sampling.temperature, "0 takes the most likely token")
         ->capture_default_str();
     command->add_option("--top-k", options->sampling.top_k, "choose among the k most likely tokens; 0: all")
         ->capture_default_str();
-    command->add_option("--top-p", options->sampling.top_p, "choose among the most likely tokens of this share")
+    command
+        ->add_option("--top-p", options->sampling.top_p, "choose among the most likely tokens of this share")
         ->capture_default_str();
-    command->add_option("--min-p", options->sampling.min_p, "drop tokens less likely than this share of the most likely")
+    command
+        ->add_option("--min-p", options->sampling.min_p,
+                     "drop tokens less likely than this share of the most likely")
         ->capture_default_str();
-    command->add_option("--repetition-penalty", options->sampling.repetition_penalty, "above 1 makes used tokens less likely")
+    command
+        ->add_option("--repetition-penalty", options->sampling.repetition_penalty,
+                     "above 1 makes used tokens less likely")
         ->capture_default_str();
     command->add_option("--seed", options->sampling.seed, "of the random numbers")->capture_default_str();
     command->callback([options, command, &action] {

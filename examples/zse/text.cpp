@@ -79,11 +79,13 @@ int logits(const TextOptions& options) {
     };
     engine->submit(std::move(request));
     while (!engine->idle()) engine->step();
-    if (options.model.json) fmt::print("{}\n", nlohmann::json{{"tokens", tokens}, {"positions", positions}}.dump());
+    if (options.model.json)
+        fmt::print("{}\n", nlohmann::json{{"tokens", tokens}, {"positions", positions}}.dump());
     return 0;
 }
 
-zse::evaluate::Perplexity measure(const ModelOptions& options, const std::string& text, std::uint32_t window) {
+zse::evaluate::Perplexity measure(const ModelOptions& options, const std::string& text,
+                                  std::uint32_t window) {
     constexpr std::uint32_t rows = 64;  // rows of logits in memory at once
     ModelOptions with_context = options;
     if (with_context.context == 0) with_context.context = window;
@@ -94,8 +96,11 @@ zse::evaluate::Perplexity measure(const ModelOptions& options, const std::string
 int perplexity(const TextOptions& options) {
     const std::string text = read_file(options.file);
     const auto result = measure(options.model, text, options.window);
-    nlohmann::json out{{"perplexity", result.value}, {"tokens", result.tokens}, {"windows", result.windows},
-                       {"context", options.window}, {"weights", options.model.weights}};
+    nlohmann::json out{{"perplexity", result.value},
+                       {"tokens", result.tokens},
+                       {"windows", result.windows},
+                       {"context", options.window},
+                       {"weights", options.model.weights}};
     std::string delta;
     if (options.baseline) {
         ModelOptions sixteen = options.model;
@@ -117,11 +122,12 @@ int perplexity(const TextOptions& options) {
     return 0;
 }
 
-CLI::App* declare(CLI::App& app, Action& action, const std::shared_ptr<TextOptions>& options, const char* name,
-                  const char* what, int (*function)(const TextOptions&)) {
+CLI::App* declare(CLI::App& app, Action& action, const std::shared_ptr<TextOptions>& options,
+                  const char* name, const char* what, int (*function)(const TextOptions&)) {
     CLI::App* command = app.add_subcommand(name, what);
     options->model.declare(*command);
-    command->callback([options, function, &action] { action = [options, function] { return function(*options); }; });
+    command->callback(
+        [options, function, &action] { action = [options, function] { return function(*options); }; });
     return command;
 }
 
@@ -141,19 +147,24 @@ void declare_tokenize(CLI::App& app, Action& action) {
 
 void declare_logits(CLI::App& app, Action& action) {
     auto options = std::make_shared<TextOptions>();
-    CLI::App* command = declare(app, action, options, "logits", "print the highest logits after each token", logits);
+    CLI::App* command =
+        declare(app, action, options, "logits", "print the highest logits after each token", logits);
     command->add_option("--prompt", options->text, "the text, used as it is")->required();
-    command->add_option("--top", options->top, "logits of a position")->check(CLI::Range(1u, 1u << 24))->capture_default_str();
+    command->add_option("--top", options->top, "logits of a position")
+        ->check(CLI::Range(1u, 1u << 24))
+        ->capture_default_str();
 }
 
 void declare_perplexity(CLI::App& app, Action& action) {
     auto options = std::make_shared<TextOptions>();
-    CLI::App* command = declare(app, action, options, "perplexity", "measure how well a model predicts a text", perplexity);
+    CLI::App* command =
+        declare(app, action, options, "perplexity", "measure how well a model predicts a text", perplexity);
     command->add_option("--file", options->file, "the text")->required();
     command->add_option("--context", options->window, "tokens of a window")
         ->check(CLI::Range(4u, 1u << 24))
         ->capture_default_str();
-    command->add_flag("--baseline", options->baseline, "measure f16 weights and KV too, and print the difference");
+    command->add_flag("--baseline", options->baseline,
+                      "measure f16 weights and KV too, and print the difference");
 }
 
 }  // namespace zse_cli

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Engine<Policies...>: weight precision, KV precision, attention, tiers and execution, put together by the compiler.
+// Engine<Policies...>: weight precision, KV precision, attention, tiers and execution, put together by the
+// compiler.
 #pragma once
 
 #include <zse/attention/flash.hpp>
@@ -30,27 +31,31 @@ public:
 
     using AnyEngine::plan;
 
-    /// The bytes that such an engine holds for a model, by tier and kind. Zeros in `limits` mean the defaults. At compile
-    /// time, limits or shapes that make no sense stop compilation; at run time they throw usage.
+    /// The bytes that such an engine holds for a model, by tier and kind. Zeros in `limits` mean the
+    /// defaults. At compile time, limits or shapes that make no sense stop compilation; at run time they
+    /// throw usage.
     static constexpr memory::Plan plan(const ModelSpec& spec, Limits limits = {}) {
         limits = model::resolved(spec, limits);
         accept(spec, limits);
         return model::plan<W, K, A>(spec, limits);
     }
 
-    /// Opens a model file. Everything that the engine will hold is taken here, from the plan and from nothing else.
+    /// Opens a model file. Everything that the engine will hold is taken here, from the plan and from nothing
+    /// else.
     static EngineOf open(const std::filesystem::path& path, const Limits& limits = {}) {
         engine::Options options;
         options.limits = limits;
         const io::Gguf file = io::Gguf::open(path);
         const ModelSpec spec = model::spec_from_gguf(file);
-        return EngineOf(file, spec, engine::vocabulary_from_gguf(file, spec.vocabulary), resolve(spec, options));
+        return EngineOf(file, spec, engine::vocabulary_from_gguf(file, spec.vocabulary),
+                        resolve(spec, options));
     }
     /// Opens an already read file, with all options.
     static std::unique_ptr<AnyEngine> open(const io::Gguf& file, const ModelSpec& spec,
                                            std::shared_ptr<const engine::Vocabulary> vocabulary,
                                            const engine::Options& options) {
-        return std::unique_ptr<AnyEngine>(new EngineOf(file, spec, std::move(vocabulary), resolve(spec, options)));
+        return std::unique_ptr<AnyEngine>(
+            new EngineOf(file, spec, std::move(vocabulary), resolve(spec, options)));
     }
 
     [[nodiscard]] std::string description() const override {
@@ -68,13 +73,15 @@ private:
         memory::Plan plan = EngineOf::plan(spec, options.limits);
         return {std::move(options), plan};
     }
-    EngineOf(const io::Gguf& file, const ModelSpec& spec, std::shared_ptr<const engine::Vocabulary> vocabulary,
-             const Resolved& r)
-        : AnyEngine(spec, std::move(vocabulary), r.plan, model::page_layout<K>(spec, r.options.limits), r.options),
+    EngineOf(const io::Gguf& file, const ModelSpec& spec,
+             std::shared_ptr<const engine::Vocabulary> vocabulary, const Resolved& r)
+        : AnyEngine(spec, std::move(vocabulary), r.plan, model::page_layout<K>(spec, r.options.limits),
+                    r.options),
           team_(r.options.limits.threads),
           scratch_(arena(memory::Kind::scratch)),
           weights_(file, spec, arena(memory::Kind::weights), team_, r.options.progress),
-          executor_(team_, scratch_.data(), scratch_.size() - r.options.limits.threads * r.plan.scratch_per_thread,
+          executor_(team_, scratch_.data(),
+                    scratch_.size() - r.options.limits.threads * r.plan.scratch_per_thread,
                     r.plan.scratch_per_thread) {}
 
     static constexpr void accept(const ModelSpec& spec, const Limits& limits) {
@@ -90,8 +97,9 @@ private:
     template <kv::KvCodec C>
     static constexpr void accept_group(const ModelSpec& spec) {
         if (spec.head_dim % C::group != 0) {
-            throw Error(ErrorCode::usage, text(C::spelling.view(), " needs a group that divides the head size ",
-                                               spec.head_dim, "; use kv::f16, or a group of 16"));
+            throw Error(ErrorCode::usage,
+                        text(C::spelling.view(), " needs a group that divides the head size ", spec.head_dim,
+                             "; use kv::f16, or a group of 16"));
         }
     }
 
@@ -128,9 +136,9 @@ struct Defaults {
 };
 
 template <class C>
-using EngineOfComposition = EngineOf<typename C::Weights, typename kv::Canonical<typename C::Kv>::type,
-                                     typename C::Attention, typename tiers::Canonical<typename C::Tiers>::type,
-                                     typename C::Exec>;
+using EngineOfComposition =
+    EngineOf<typename C::Weights, typename kv::Canonical<typename C::Kv>::type, typename C::Attention,
+             typename tiers::Canonical<typename C::Tiers>::type, typename C::Exec>;
 
 }  // namespace engine
 

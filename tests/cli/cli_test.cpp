@@ -38,8 +38,9 @@ void expect_refusal(const Outcome& outcome, int status, const std::string& words
 }
 
 TEST_F(Cli, AnswersAQuestionWithTheDemoModel) {
-    const Outcome outcome = zse("run '" + support::smollm2_path().string() +
-                                "' 'What is the capital of France? Answer in one sentence.' --max-tokens 20 -c 256 --stats");
+    const Outcome outcome =
+        zse("run '" + support::smollm2_path().string() +
+            "' 'What is the capital of France? Answer in one sentence.' --max-tokens 20 -c 256 --stats");
     EXPECT_EQ(outcome.status, 0) << outcome.errors;
     EXPECT_EQ(outcome.out, "The capital of France is Paris.\n");
     EXPECT_NE(outcome.errors.find("tokens/s"), std::string::npos);
@@ -62,7 +63,9 @@ TEST_F(Cli, AnswersWhatIsPipedIn) {
 }
 
 TEST_F(Cli, ThreadsAndSeedsRepeat) {
-    const std::string sampled = "run " + tiny() + " 'on the' --raw --max-tokens 30 --temperature 1.2 --top-k 50 --top-p 0.95 --min-p 0.01 --json ";
+    const std::string sampled =
+        "run " + tiny() +
+        " 'on the' --raw --max-tokens 30 --temperature 1.2 --top-k 50 --top-p 0.95 --min-p 0.01 --json ";
     const auto tokens = [&](const std::string& more) { return zse(sampled + more).json()["tokens"]; };
     const auto one = tokens("--seed 7 -t 1");
     EXPECT_EQ(one.size(), 30u);
@@ -103,9 +106,11 @@ TEST_F(Cli, EverySpellingOfTheContextGivesTheSamePlan) {
     EXPECT_EQ(first, plan("--max-model-len 64"));
     EXPECT_EQ(2 * first["tiers"]["host"]["kv"].get<int>(), plan("-c 128")["tiers"]["host"]["kv"].get<int>());
     std::uint64_t sum = 0;
-    for (const auto& [kind, bytes] : first["tiers"]["host"].items()) sum += kind == "total" ? 0 : bytes.get<std::uint64_t>();
+    for (const auto& [kind, bytes] : first["tiers"]["host"].items())
+        sum += kind == "total" ? 0 : bytes.get<std::uint64_t>();
     EXPECT_EQ(first["total"], sum);
-    EXPECT_EQ(plan("--max-batch 3 -c 64")["tiers"]["host"]["kv"].get<int>(), 3 * first["tiers"]["host"]["kv"].get<int>());
+    EXPECT_EQ(plan("--max-batch 3 -c 64")["tiers"]["host"]["kv"].get<int>(),
+              3 * first["tiers"]["host"]["kv"].get<int>());
 }
 
 TEST_F(Cli, KvPrecisionsAreChosenApart) {
@@ -130,7 +135,8 @@ TEST_F(Cli, TokensAreThoseOfTheTokenizer) {
     EXPECT_EQ(tokens.front(), support::TinyTokens::bos);
     EXPECT_EQ(tokens.back(), support::TinyTokens::im_end);
     EXPECT_EQ(json["pieces"].size(), tokens.size());
-    EXPECT_EQ(zse("tokenize " + tiny() + " --file " + file("text", "the<|im_end|>") + " --json").json(), json);
+    EXPECT_EQ(zse("tokenize " + tiny() + " --file " + file("text", "the<|im_end|>") + " --json").json(),
+              json);
 }
 
 TEST_F(Cli, LogitsComeHighestFirstForEachToken) {
@@ -145,17 +151,22 @@ TEST_F(Cli, LogitsComeHighestFirstForEachToken) {
 TEST_F(Cli, PerplexityOfAFileWithItsDifferenceToHalfPrecision) {
     std::string text;
     for (int i = 0; i < 100; ++i) text += "the band and the ring " + std::to_string(i) + "\n";
-    const auto json = zse("perplexity " + tiny() + " --file " + file("text", text) + " --context 64 --baseline --weights nf4 --json").json();
+    const auto json = zse("perplexity " + tiny() + " --file " + file("text", text) +
+                          " --context 64 --baseline --weights nf4 --json")
+                          .json();
     EXPECT_GT(json["perplexity"], 1.0);
     EXPECT_EQ(json["tokens"].get<int>(), json["windows"].get<int>() * 31);
     EXPECT_NEAR(json["delta_percent"].get<double>(),
-                100 * (json["perplexity"].get<double>() / json["baseline_perplexity"].get<double>() - 1), 1e-9);
-    expect_refusal(zse("perplexity " + tiny() + " --file " + file("short", "the") + " --context 64"), 1, "fewer than a window");
+                100 * (json["perplexity"].get<double>() / json["baseline_perplexity"].get<double>() - 1),
+                1e-9);
+    expect_refusal(zse("perplexity " + tiny() + " --file " + file("short", "the") + " --context 64"), 1,
+                   "fewer than a window");
 }
 
 TEST_F(Cli, BenchmarkPrintsPlainMedians) {
     const auto json =
-        zse("benchmark " + tiny() + " --prompt 20 --generation 10 --depth 30 --repetitions 3 -t 1 --json").json();
+        zse("benchmark " + tiny() + " --prompt 20 --generation 10 --depth 30 --repetitions 3 -t 1 --json")
+            .json();
     EXPECT_GT(json["prompt_tokens_per_second"].get<double>(), 0);
     EXPECT_GT(json["generation_tokens_per_second"].get<double>(), 0);
     EXPECT_EQ(json["generation_tokens_per_second_spread"].size(), 2u);
@@ -178,8 +189,10 @@ TEST_F(Cli, BadFilesAreRefusedInOneSentence) {
     expect_refusal(zse("info " + (directory_ / "none.gguf").string()), 1, "zse: not_found: ");
     expect_refusal(zse("info " + directory_.path().string()), 1, "zse: unreadable: ");
     expect_refusal(zse("run " + file("empty.gguf", "") + " x"), 1, "empty");
-    expect_refusal(zse("run " + file("text.gguf", "this is no model at all, only some text") + " x"), 1, "zse: corrupt: ");
-    expect_refusal(zse("run " + file("half.gguf", image.substr(0, image.size() / 2)) + " x"), 1, "zse: corrupt: ");
+    expect_refusal(zse("run " + file("text.gguf", "this is no model at all, only some text") + " x"), 1,
+                   "zse: corrupt: ");
+    expect_refusal(zse("run " + file("half.gguf", image.substr(0, image.size() / 2)) + " x"), 1,
+                   "zse: corrupt: ");
     expect_refusal(zse("plan " + file("head.gguf", image.substr(0, 100))), 1, "zse: corrupt: ");
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A row's bits depend on neither batch mates, chunking, paging nor threads: the same logits, bit for bit, however asked.
-// rows: 48 61
-// labels: slow
-// timeout: 600
+// A row's bits depend on neither batch mates, chunking, paging nor threads: the same logits, bit for bit,
+// however asked. rows: 48 61 labels: slow timeout: 600
 #include <gtest/gtest.h>
 #include <support/references.hpp>
 #include <support/smollm2.hpp>
@@ -33,7 +31,8 @@ std::vector<std::vector<std::int32_t>> prompts() {
 
 /// Digests of all rows of each prompt; all prompts and `mates` other sequences are submitted at once.
 std::vector<Digests> run(zse::engine::Options options, std::size_t mates) {
-    options.limits.output_rows = std::max(options.limits.output_rows, std::min(64u, options.limits.step_tokens));
+    options.limits.output_rows =
+        std::max(options.limits.output_rows, std::min(64u, options.limits.step_tokens));
     const auto engine = support::open_smollm2<zse::Engine<>>(options);
     const auto list = prompts();
     std::vector<Digests> digests(list.size());
@@ -41,7 +40,9 @@ std::vector<Digests> run(zse::engine::Options options, std::size_t mates) {
         zse::AnyEngine::Request request;
         request.tokens = list[i];
         request.max_tokens = 0;
-        request.observe = [&digests, i](std::uint32_t, std::span<const float> row) { digests[i].push_back(digest(row)); };
+        request.observe = [&digests, i](std::uint32_t, std::span<const float> row) {
+            digests[i].push_back(digest(row));
+        };
         engine->submit(std::move(request));
     };
     if (mates == 0) {
@@ -53,7 +54,8 @@ std::vector<Digests> run(zse::engine::Options options, std::size_t mates) {
     }
     for (std::size_t m = 0; m < mates; ++m) {  // mates prompt and generate while the five are computed
         zse::AnyEngine::Request request;
-        for (std::size_t t = 0; t < 5 + 11 * m; ++t) request.tokens.push_back(static_cast<std::int32_t>(100 + 37 * m + t));
+        for (std::size_t t = 0; t < 5 + 11 * m; ++t)
+            request.tokens.push_back(static_cast<std::int32_t>(100 + 37 * m + t));
         request.max_tokens = 40;
         request.ignore_end = true;
         engine->submit(std::move(request));
@@ -80,11 +82,21 @@ TEST(Bits, TheReferenceHasEveryRow) {
     for (std::size_t i = 0; i < list.size(); ++i) EXPECT_EQ(alone()[i].size(), list[i].size());
     EXPECT_NE(alone()[0][0], alone()[0][1]);
 }
-TEST(Bits, TwoThreads) { EXPECT_EQ(run(options(1, 512, 2), 0), alone()); }
-TEST(Bits, ChunksOfOne) { EXPECT_EQ(run(options(1, 1, 2), 0), alone()); }
-TEST(Bits, ChunksOfSeven) { EXPECT_EQ(run(options(1, 7, 2), 0), alone()); }
-TEST(Bits, ChunksOfSixtyFour) { EXPECT_EQ(run(options(1, 64, 2), 0), alone()); }
-TEST(Bits, ABatchWithEightOthers) { EXPECT_EQ(run(options(9, 96, 2), 8), alone()); }
+TEST(Bits, TwoThreads) {
+    EXPECT_EQ(run(options(1, 512, 2), 0), alone());
+}
+TEST(Bits, ChunksOfOne) {
+    EXPECT_EQ(run(options(1, 1, 2), 0), alone());
+}
+TEST(Bits, ChunksOfSeven) {
+    EXPECT_EQ(run(options(1, 7, 2), 0), alone());
+}
+TEST(Bits, ChunksOfSixtyFour) {
+    EXPECT_EQ(run(options(1, 64, 2), 0), alone());
+}
+TEST(Bits, ABatchWithEightOthers) {
+    EXPECT_EQ(run(options(9, 96, 2), 8), alone());
+}
 TEST(Bits, ShuffledPages) {
     auto shuffled = options(9, 64, 2);
     shuffled.shuffle_pages = 12345;
@@ -98,7 +110,8 @@ TEST(Bits, EveryPageSize) {
     }
 }
 
-// Kernels may differ from vector width to vector width, but a test that cannot tell two engines apart proves nothing.
+// Kernels may differ from vector width to vector width, but a test that cannot tell two engines apart proves
+// nothing.
 TEST(Bits, AnotherCacheGivesOtherBits) {
     const auto engine = support::open_smollm2<zse::Engine<zse::kv::int8<>>>([] {
         auto o = options(1, 512, 2);

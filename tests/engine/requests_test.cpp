@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests as their callers see them: text, ends, cancellation, masks, budgets, bad input, and no allocation in a step.
-// rows: 61 76
+// Requests as their callers see them: text, ends, cancellation, masks, budgets, bad input, and no allocation
+// in a step. rows: 61 76
 #include <gtest/gtest.h>
 #include <support/expect_error.hpp>
 #include <support/tiny_engine.hpp>
@@ -20,8 +20,12 @@ std::atomic<std::size_t> allocations{0};
     if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
     throw std::bad_alloc();
 }
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
+    std::free(memory);
+}
 
 namespace {
 
@@ -66,7 +70,8 @@ TEST(Requests, ABatchGivesWhatEachGivesAlone) {
     std::vector<Outcome> alone;
     for (std::uint64_t i = 0; i < 12; ++i) {
         const auto engine = tiny().open({.context = 96, .threads = 1});
-        Request r = request(i, static_cast<std::uint32_t>(3 + 5 * i), static_cast<std::uint32_t>(4 + 3 * i % 17));
+        Request r =
+            request(i, static_cast<std::uint32_t>(3 + 5 * i), static_cast<std::uint32_t>(4 + 3 * i % 17));
         r.sampling = {.temperature = i % 2 == 0 ? 0.0f : 1.0f, .top_p = 0.9f, .seed = i};
         engine->submit(r);
         alone.push_back(run(*engine).begin()->second);
@@ -74,7 +79,8 @@ TEST(Requests, ABatchGivesWhatEachGivesAlone) {
     const auto engine = tiny().open({.context = 96, .batch = 5, .step_tokens = 16, .threads = 2});
     std::vector<zse::engine::RequestId> ids;
     for (std::uint64_t i = 0; i < 12; ++i) {
-        Request r = request(i, static_cast<std::uint32_t>(3 + 5 * i), static_cast<std::uint32_t>(4 + 3 * i % 17));
+        Request r =
+            request(i, static_cast<std::uint32_t>(3 + 5 * i), static_cast<std::uint32_t>(4 + 3 * i % 17));
         r.sampling = {.temperature = i % 2 == 0 ? 0.0f : 1.0f, .top_p = 0.9f, .seed = i};
         ids.push_back(engine->submit(r));
     }
@@ -233,7 +239,8 @@ TEST(Requests, SeedsRepeat) {  // row 76
 TEST(Requests, BadRequestsAreRefusedAndHarmNothing) {
     const auto engine = tiny().open({.context = 32});
     using zse::ErrorCode;
-    const auto refuses = [&](const Request& r, ErrorCode code, std::initializer_list<std::string_view> words) {
+    const auto refuses = [&](const Request& r, ErrorCode code,
+                             std::initializer_list<std::string_view> words) {
         support::expect_error([&] { engine->submit(r); }, code, words);
     };
     Request r = request(1, 4, 4);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SmolLM2 against transformers in float32: logits, greedy tokens, top tokens and perplexity of every weight policy.
-// rows: 23 24 102
-// labels: slow
-// timeout: 600
+// SmolLM2 against transformers in float32: logits, greedy tokens, top tokens and perplexity of every weight
+// policy. rows: 23 24 102 labels: slow timeout: 600
 #include <gtest/gtest.h>
 #include <support/references.hpp>
 #include <support/smollm2.hpp>
@@ -17,7 +15,8 @@ constexpr std::uint32_t window = 512;
 
 zse::engine::Options options(std::uint32_t output_rows = 64) {
     zse::engine::Options options;
-    options.limits = {.context = window, .batch = 1, .step_tokens = 512, .output_rows = output_rows, .threads = 2};
+    options.limits = {
+        .context = window, .batch = 1, .step_tokens = 512, .output_rows = output_rows, .threads = 2};
     return options;
 }
 
@@ -52,7 +51,8 @@ TEST(SmolLm2, LogitsOfFloat32AreThoseOfTransformers) {
             const auto difference = [&](std::size_t id, float logit) {
                 return std::fabs(logits[i][id] - logit) / expected.spread();
             };
-            for (const auto& entry : expected.top) worst = std::max<double>(worst, difference(entry.id, entry.logit));
+            for (const auto& entry : expected.top)
+                worst = std::max<double>(worst, difference(entry.id, entry.logit));
             for (std::size_t s = 0; s < expected.sample.size(); ++s) {
                 worst = std::max<double>(
                     worst, difference(s * support::ReferenceRow::sample_stride, expected.sample[s]));
@@ -75,7 +75,7 @@ TEST(SmolLm2, GreedyTokensAreThoseOfTransformers) {
 
 struct TopTokens {
     std::size_t positions = 0;
-    std::size_t equal = 0;       // near-ties count as equal
+    std::size_t equal = 0;  // near-ties count as equal
     std::size_t identical = 0;
 };
 
@@ -93,7 +93,8 @@ TopTokens top_tokens(zse::AnyEngine& engine, std::size_t windows) {
         request.max_tokens = 0;
         request.observe = [&](std::uint32_t position, std::span<const float> row) {
             const auto& expected = reference[w * window + position];
-            const auto top = static_cast<std::uint32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+            const auto top =
+                static_cast<std::uint32_t>(std::max_element(row.begin(), row.end()) - row.begin());
             ++result.positions;
             result.identical += top == expected.top1;
             result.equal += top == expected.top1 || expected.gap < 0.05f;
@@ -119,8 +120,8 @@ TEST(SmolLm2, StoredWeightsAgreeWithFloat32) {
     const TopTokens top = top_tokens(*engine, 4);
     ASSERT_GE(top.positions, 2000u);
     EXPECT_GE(static_cast<double>(top.equal), 0.98 * static_cast<double>(top.positions));
-    // The near-tie rule alone would pass more than half of the positions, so the strict count is bounded too. f16 KV is
-    // all that differs from the reference here: 99 % leaves room for its near-ties.
+    // The near-tie rule alone would pass more than half of the positions, so the strict count is bounded too.
+    // f16 KV is all that differs from the reference here: 99 % leaves room for its near-ties.
     EXPECT_GE(static_cast<double>(top.identical), 0.99 * static_cast<double>(top.positions));
     EXPECT_NEAR(perplexity(*engine) / reference_perplexity(), 1.0, 0.003);
 }
@@ -145,7 +146,8 @@ TEST(SmolLm2, CoarserWeightsCostMore) {
     RecordProperty("int8", std::to_string(eight));
     RecordProperty("nf4", std::to_string(normal));
     RecordProperty("q4_0", std::to_string(four));
-    std::cout << "perplexity: float32 " << reference << ", int8 " << eight << ", nf4 " << normal << ", q4_0 " << four << "\n";
+    std::cout << "perplexity: float32 " << reference << ", int8 " << eight << ", nf4 " << normal << ", q4_0 "
+              << four << "\n";
 }
 
 }  // namespace

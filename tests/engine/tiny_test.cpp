@@ -29,7 +29,8 @@ TinySpec spec_of(const nlohmann::json& model) {
     return spec;
 }
 
-// Both sides sum in float32, in another order: 1e-4 of the spread is far above that and far below any error of formula.
+// Both sides sum in float32, in another order: 1e-4 of the spread is far above that and far below any error
+// of formula.
 TEST(TinyModels, LogitsAndGreedyTokensAreThoseOfTransformers) {
     const auto json = support::read_reference_json("tiny.json");
     const auto floats = support::read_reference<float>("tiny_logits.bin");
@@ -46,7 +47,8 @@ TEST(TinyModels, LogitsAndGreedyTokensAreThoseOfTransformers) {
             EXPECT_LT(support::share_of_spread(rows[i], expected), 1e-4) << model["name"] << " row " << i;
         }
         const std::vector<std::int32_t> greedy = model["greedy"];
-        EXPECT_EQ(support::greedy(*engine, ids, static_cast<std::uint32_t>(greedy.size())), greedy) << model["name"];
+        EXPECT_EQ(support::greedy(*engine, ids, static_cast<std::uint32_t>(greedy.size())), greedy)
+            << model["name"];
     }
 }
 
@@ -61,11 +63,13 @@ std::vector<Shape> shapes() {
     list.push_back({"plain", {}});
     list.push_back({"tied, one key head", {.kv_heads = 1, .tied = true}});
     list.push_back({"every head its own", {.kv_heads = 4}});
-    list.push_back({"three heads of 24", {.hidden = 48, .heads = 3, .kv_heads = 3, .head_dim = 24, .ffn = 80}});
+    list.push_back(
+        {"three heads of 24", {.hidden = 48, .heads = 3, .kv_heads = 3, .head_dim = 24, .ffn = 80}});
     list.push_back({"odd widths", {.hidden = 36, .heads = 2, .kv_heads = 1, .head_dim = 18, .ffn = 50}});
     list.push_back({"one layer", {.layers = 1}});
     for (const Type type : {Type::f16, Type::bf16, Type::q8_0, Type::q4_0, Type::q4_1}) {
-        list.push_back({"format", {.type = type, .embedding = type == Type::q4_0 ? Type::q8_0 : type, .output = type}});
+        list.push_back(
+            {"format", {.type = type, .embedding = type == Type::q4_0 ? Type::q8_0 : type, .output = type}});
     }
     return list;
 }
@@ -82,8 +86,10 @@ TEST(TinyModels, EveryShapeAndFormatAgreesWithTheFormula) {
         const auto from_flash = support::all_logits(*flash, tokens);
         const auto from_plain = support::all_logits(*plain, tokens);
         for (std::size_t i = 0; i < tokens.size(); ++i) {
-            EXPECT_LT(support::share_of_spread(from_flash[i], expected[i]), 2e-5) << shape.name << " row " << i;
-            EXPECT_LT(support::share_of_spread(from_plain[i], expected[i]), 2e-5) << shape.name << " row " << i;
+            EXPECT_LT(support::share_of_spread(from_flash[i], expected[i]), 2e-5)
+                << shape.name << " row " << i;
+            EXPECT_LT(support::share_of_spread(from_plain[i], expected[i]), 2e-5)
+                << shape.name << " row " << i;
         }
     }
 }
@@ -96,21 +102,23 @@ TEST(TinyModels, StoredFormatsEqualFloat32BitForBit) {
         const auto tokens = support::tiny_prompt(3, 20);
         const auto stored = tiny.open<zse::Engine<>>({.context = 32, .output_rows = 20});
         const auto exact = tiny.open<zse::Engine<zse::weights::f32>>({.context = 32, .output_rows = 20});
-        EXPECT_EQ(support::all_logits(*stored, tokens), support::all_logits(*exact, tokens)) << zse::io::name(type);
+        EXPECT_EQ(support::all_logits(*stored, tokens), support::all_logits(*exact, tokens))
+            << zse::io::name(type);
     }
 }
 
 TEST(TinyModels, EveryWeightAndKvPolicyRuns) {
     const Tiny tiny({.heads = 2, .kv_heads = 1, .head_dim = 32});
     const auto tokens = support::tiny_prompt(5, 20);
-    const auto exact = support::all_logits(*tiny.open<zse::Engine<zse::weights::f32, zse::kv::f32>>(
-                                               {.context = 32, .output_rows = 20}), tokens);
+    const auto exact = support::all_logits(
+        *tiny.open<zse::Engine<zse::weights::f32, zse::kv::f32>>({.context = 32, .output_rows = 20}), tokens);
     // Shares of the spread that each precision may lose on random weights, about twice what was seen.
     const auto loses = [&]<class E>(std::type_identity<E>, double most) {
         const auto engine = tiny.open<E>({.context = 32, .output_rows = 20});
         const auto rows = support::all_logits(*engine, tokens);
         double worst = 0;
-        for (std::size_t i = 0; i < rows.size(); ++i) worst = std::max(worst, support::share_of_spread(rows[i], exact[i]));
+        for (std::size_t i = 0; i < rows.size(); ++i)
+            worst = std::max(worst, support::share_of_spread(rows[i], exact[i]));
         EXPECT_LT(worst, most) << engine->description();
         return worst;
     };
@@ -184,7 +192,8 @@ TEST(TinyModels, HalfPrecisionCacheIsTheDefaultWhateverTheWeights) {
     const Tiny tiny({});
     const auto plan = zse::Engine<zse::weights::nf4<64>>::plan(tiny.spec, {.context = 32});
     EXPECT_EQ(plan.kv_bytes_per_token, 2u * tiny.spec.layers * tiny.spec.kv_heads * tiny.spec.head_dim * 2u);
-    EXPECT_EQ(plan.kv_bytes_per_token, zse::Engine<zse::weights::f32>::plan(tiny.spec, {.context = 32}).kv_bytes_per_token);
+    EXPECT_EQ(plan.kv_bytes_per_token,
+              zse::Engine<zse::weights::f32>::plan(tiny.spec, {.context = 32}).kv_bytes_per_token);
 }
 
 }  // namespace

@@ -11,7 +11,9 @@ namespace {
 
 using support::Tiny;
 
-std::vector<std::int32_t> text(std::size_t count) { return support::tiny_prompt(11, count); }
+std::vector<std::int32_t> text(std::size_t count) {
+    return support::tiny_prompt(11, count);
+}
 
 // An output matrix of zeros gives every token the same probability.
 TEST(Perplexity, AUniformModelHasThatOfItsVocabulary) {
@@ -56,7 +58,8 @@ TEST(Perplexity, RefusesWhatItCannotCount) {
     using zse::ErrorCode;
     support::expect_error([&] { zse::evaluate::perplexity(*engine, text(63), 64); }, ErrorCode::invalid_input,
                           {"63 tokens", "64"});
-    support::expect_error([&] { zse::evaluate::perplexity(*engine, text(200), 65); }, ErrorCode::usage, {"65"});
+    support::expect_error([&] { zse::evaluate::perplexity(*engine, text(200), 65); }, ErrorCode::usage,
+                          {"65"});
     support::expect_error([&] { zse::evaluate::perplexity(*engine, text(200), 3); }, ErrorCode::usage, {"3"});
 }
 

@@ -16,7 +16,8 @@ using zse::memory::Tier;
 namespace kv = zse::kv;
 namespace w = zse::weights;
 
-// KV of a token by the formula: 2 * layers * key heads * head size * bytes, from the models' published shapes.
+// KV of a token by the formula: 2 * layers * key heads * head size * bytes, from the models' published
+// shapes.
 static_assert(zse::Engine<>::plan(zse::models::llama3_8b).kv_bytes_per_token == 2 * 32 * 8 * 128 * 2);
 static_assert(zse::Engine<>::plan(zse::models::llama2_7b).kv_bytes_per_token == 2 * 32 * 32 * 128 * 2);
 static_assert(zse::Engine<>::plan(zse::models::qwen2_5_7b).kv_bytes_per_token == 2 * 28 * 4 * 128 * 2);
@@ -26,7 +27,9 @@ static_assert(zse::models::llama3_8b.parameters() == 8'030'261'248);
 static_assert(zse::models::llama2_7b.parameters() == 6'738'415'616);
 static_assert(zse::models::qwen2_5_7b.parameters() == 7'615'616'512);
 static_assert(zse::models::smollm2_135m.parameters() == 134'515'008);
-static_assert(zse::Engine<w::nf4<64>, kv::int4<>>::plan(zse::models::llama3_8b, {.context = 32'768, .batch = 1}).total() < zse::GB(8));
+static_assert(zse::Engine<w::nf4<64>, kv::int4<>>::plan(zse::models::llama3_8b,
+                                                        {.context = 32'768, .batch = 1})
+                  .total() < zse::GB(8));
 // 4.5 bits a value against 16: the factor 3.56 by which a context grows in the same bytes.
 static_assert(zse::Engine<kv::int4<>>::plan(zse::models::llama3_8b).kv_bytes_per_token * 32 ==
               zse::Engine<>::plan(zse::models::llama3_8b).kv_bytes_per_token * 9);
@@ -57,7 +60,8 @@ TEST(Planner, WhatIsHeldIsWhatWasPlannedToTheByte) {
     const support::Tiny tiny({.heads = 2, .kv_heads = 1, .head_dim = 32, .type = zse::io::GgmlType::q4_1});
     for (const std::uint32_t page : {1u, 8u, 16u, 32u}) {
         for (const std::uint32_t context : {33u, 64u}) {
-            const zse::Limits limits{.context = context, .batch = 3, .step_tokens = 40, .threads = 2, .page_tokens = page};
+            const zse::Limits limits{
+                .context = context, .batch = 3, .step_tokens = 40, .threads = 2, .page_tokens = page};
             holds_what_it_planned<zse::Engine<>>(tiny, limits);
             holds_what_it_planned<zse::Engine<kv::f32, w::f32>>(tiny, limits);
             holds_what_it_planned<zse::Engine<kv::int8<>, w::int8<>>>(tiny, limits);
@@ -74,7 +78,8 @@ TEST(Planner, QuantisedCachesHoldTheirFormula) {
     const auto bytes = [&]<class E>(std::type_identity<E>) {
         return E::plan(zse::models::smollm2_135m, limits).host[Kind::kv];
     };
-    const std::uint64_t values = 2ull * 1024 * 2 * 30 * 3 * 64;  // K and V, tokens, batch, layers, heads, head size
+    const std::uint64_t values =
+        2ull * 1024 * 2 * 30 * 3 * 64;  // K and V, tokens, batch, layers, heads, head size
     EXPECT_EQ(bytes(std::type_identity<zse::Engine<kv::f32>>{}), values * 4);
     EXPECT_EQ(bytes(std::type_identity<zse::Engine<kv::f16>>{}), values * 2);
     EXPECT_EQ(bytes(std::type_identity<zse::Engine<kv::int8<>>>{}), values + values / 32 * 2);
@@ -89,12 +94,14 @@ TEST(Planner, ScratchOfFlashDoesNotGrowWithTheContext) {
     };
     EXPECT_EQ(scratch(1024), scratch(16'384));
     const auto reference = [](std::uint32_t context) {
-        return zse::Engine<zse::attention::reference>::plan(zse::models::llama3_8b, {.context = context}).host[Kind::scratch];
+        return zse::Engine<zse::attention::reference>::plan(zse::models::llama3_8b, {.context = context})
+            .host[Kind::scratch];
     };
     EXPECT_LT(reference(65'536), reference(1u << 20));
 }
 
-// Scratch follows the rows of a step, since buffers that never live together share bytes: less than their sum.
+// Scratch follows the rows of a step, since buffers that never live together share bytes: less than their
+// sum.
 TEST(Planner, ScratchGrowsWithTheRowsOfAStepAndIsShared) {
     const auto scratch = [](std::uint32_t rows) {
         const auto plan = zse::Engine<>::plan(zse::models::llama3_8b, {.context = 4096, .step_tokens = rows});
@@ -108,7 +115,8 @@ TEST(Planner, ScratchGrowsWithTheRowsOfAStepAndIsShared) {
 TEST(Planner, LimitsThatMakeNoSenseAreRefused) {
     using zse::ErrorCode;
     const auto refuses = [](zse::Limits limits, std::initializer_list<std::string_view> words) {
-        support::expect_error([&] { zse::Engine<>::plan(zse::models::smollm2_135m, limits); }, ErrorCode::usage, words);
+        support::expect_error([&] { zse::Engine<>::plan(zse::models::smollm2_135m, limits); },
+                              ErrorCode::usage, words);
     };
     refuses({.batch = 0}, {"batch"});
     refuses({.batch = 600, .step_tokens = 512}, {"token budget"});
@@ -117,7 +125,8 @@ TEST(Planner, LimitsThatMakeNoSenseAreRefused) {
     refuses({.step_tokens = 8, .output_rows = 9}, {"logits"});
     auto spec = zse::models::smollm2_135m;
     spec.head_dim = spec.rope_dim = 40;
-    support::expect_error([&] { zse::Engine<kv::int4<32>>::plan(spec); }, ErrorCode::usage, {"kv::int4<32", "40"});
+    support::expect_error([&] { zse::Engine<kv::int4<32>>::plan(spec); }, ErrorCode::usage,
+                          {"kv::int4<32", "40"});
     spec.layers = 0;
     support::expect_error([&] { zse::Engine<>::plan(spec); }, ErrorCode::usage, {"layers"});
 }
@@ -129,8 +138,8 @@ TEST(Planner, ATierThatIsTooSmallRefusesAndNothingIsLeft) {
         zse::memory::Ledger ledger(cap);
         zse::engine::Options options;
         options.ledger = &ledger;
-        support::expect_error([&] { std::ignore = tiny.open<zse::Engine<>>({.context = 64}, options); }, zse::ErrorCode::out_of_memory,
-                              {"bytes"});
+        support::expect_error([&] { std::ignore = tiny.open<zse::Engine<>>({.context = 64}, options); },
+                              zse::ErrorCode::out_of_memory, {"bytes"});
         EXPECT_EQ(ledger.held(Tier::host).total(), 0u);
         EXPECT_EQ(ledger.reserved(Tier::host).total(), 0u);
     }

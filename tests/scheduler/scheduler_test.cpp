@@ -31,7 +31,9 @@ class Simulation : public testing::TestWithParam<Load> {};
 TEST_P(Simulation, EveryRequestIsServedWithinTheBudget) {
     const Load load = GetParam();
     std::mt19937 random(load.slots * 1000 + load.tokens);
-    const auto number = [&](std::uint32_t low, std::uint32_t high) { return low + static_cast<std::uint32_t>(random() % (high - low + 1)); };
+    const auto number = [&](std::uint32_t low, std::uint32_t high) {
+        return low + static_cast<std::uint32_t>(random() % (high - low + 1));
+    };
     Scheduler scheduler({load.slots, load.tokens, load.outputs});
     std::map<RequestId, Sequence> known;
     std::map<Slot, Sequence> running;
@@ -115,7 +117,8 @@ TEST_P(Simulation, EveryRequestIsServedWithinTheBudget) {
 
 INSTANTIATE_TEST_SUITE_P(Loads, Simulation,
                          testing::Values(Load{1, 1, 1, 100}, Load{1, 512, 1, 300}, Load{8, 64, 8, 2000},
-                                         Load{64, 256, 64, 3000}, Load{16, 16, 16, 1000}, Load{4, 128, 32, 1000}));
+                                         Load{64, 256, 64, 3000}, Load{16, 16, 16, 1000},
+                                         Load{4, 128, 32, 1000}));
 
 TEST(Scheduler, AWaitingRequestCanBeWithdrawn) {
     Scheduler scheduler({1, 16, 1});

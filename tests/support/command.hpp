@@ -30,13 +30,15 @@ inline std::string read_all(const std::filesystem::path& path) {
 }
 
 /// `arguments` are words of a shell; `input` goes to standard input.
-inline Outcome run_command(const std::string& program, const std::string& arguments, const std::string& input = "") {
+inline Outcome run_command(const std::string& program, const std::string& arguments,
+                           const std::string& input = "") {
     const TemporaryDirectory directory;
     std::ofstream(directory / "in", std::ios::binary) << input;
     const std::string line = "'" + program + "' " + arguments + " <'" + (directory / "in").string() + "' >'" +
                              (directory / "out").string() + "' 2>'" + (directory / "err").string() + "'";
     const int status = std::system(line.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128, read_all(directory / "out"), read_all(directory / "err")};
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128, read_all(directory / "out"),
+            read_all(directory / "err")};
 }
 
 }  // namespace support

@@ -15,7 +15,8 @@ namespace support {
 inline std::filesystem::path smollm2_path() {
     if (const char* path = std::getenv("ZSE_MODEL")) return path;
     const char* home = std::getenv("HOME");
-    return std::filesystem::path(home != nullptr ? home : "") / ".cache/zse/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+    return std::filesystem::path(home != nullptr ? home : "") /
+           ".cache/zse/models/SmolLM2-135M-Instruct.Q4_1.gguf";
 }
 
 /// The model file and its vocabulary, read once a process.
@@ -42,12 +43,15 @@ inline void run_to_end(zse::AnyEngine& engine) {
 }
 
 /// The logits that follow each of these tokens, `[tokens][vocabulary]`, in one request.
-inline std::vector<std::vector<float>> all_logits(zse::AnyEngine& engine, const std::vector<std::int32_t>& tokens) {
+inline std::vector<std::vector<float>> all_logits(zse::AnyEngine& engine,
+                                                  const std::vector<std::int32_t>& tokens) {
     std::vector<std::vector<float>> rows;
     zse::AnyEngine::Request request;
     request.tokens = tokens;
     request.max_tokens = 0;
-    request.observe = [&](std::uint32_t, std::span<const float> row) { rows.emplace_back(row.begin(), row.end()); };
+    request.observe = [&](std::uint32_t, std::span<const float> row) {
+        rows.emplace_back(row.begin(), row.end());
+    };
     engine.submit(std::move(request));
     run_to_end(engine);
     return rows;

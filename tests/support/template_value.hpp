@@ -10,11 +10,11 @@
 #include <utility>
 #include <vector>
 
-namespace zse::test {
+namespace support {
 
 /// Keeps the order of the keys.
-inline tokenizer::jinja::Value template_value(const nlohmann::ordered_json& json) {
-    using tokenizer::jinja::Value;
+inline zse::tokenizer::jinja::Value template_value(const nlohmann::ordered_json& json) {
+    using zse::tokenizer::jinja::Value;
     if (json.is_boolean()) return json.get<bool>();
     if (json.is_number_integer()) return json.get<std::int64_t>();
     if (json.is_number()) return json.get<double>();
@@ -32,4 +32,4 @@ inline tokenizer::jinja::Value template_value(const nlohmann::ordered_json& json
     return nullptr;
 }
 
-}  // namespace zse::test
+}  // namespace support

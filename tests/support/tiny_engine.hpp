@@ -27,13 +27,15 @@ struct Tiny {
           vocabulary(zse::engine::vocabulary_from_gguf(file, spec.vocabulary)) {}
 
     template <class Engine = zse::Engine<zse::kv::f32>>
-    [[nodiscard]] std::unique_ptr<zse::AnyEngine> open(zse::Limits limits, zse::engine::Options options = {}) const {
+    [[nodiscard]] std::unique_ptr<zse::AnyEngine> open(zse::Limits limits,
+                                                       zse::engine::Options options = {}) const {
         options.limits = limits;
         return Engine::open(file, spec, vocabulary, options);
     }
 };
 
-/// The formula of a Llama decoder, row by row in double, from the stored weights: independent of every kernel.
+/// The formula of a Llama decoder, row by row in double, from the stored weights: independent of every
+/// kernel.
 class NaiveLlama {
 public:
     explicit NaiveLlama(const Tiny& tiny) : spec_(tiny.spec), file_(tiny.file) {}
@@ -43,9 +45,12 @@ public:
         const std::size_t hidden = spec_.hidden;
         const std::size_t dim = spec_.head_dim;
         std::vector<std::vector<double>> h;
-        for (const std::int32_t token : tokens) h.push_back(row("token_embd.weight", static_cast<std::size_t>(token)));
+        for (const std::int32_t token : tokens)
+            h.push_back(row("token_embd.weight", static_cast<std::size_t>(token)));
         for (std::uint32_t layer = 0; layer < spec_.layers; ++layer) {
-            const auto name = [&](const char* part) { return "blk." + std::to_string(layer) + "." + part + ".weight"; };
+            const auto name = [&](const char* part) {
+                return "blk." + std::to_string(layer) + "." + part + ".weight";
+            };
             std::vector<std::vector<double>> q, k, v;
             for (std::size_t t = 0; t < tokens.size(); ++t) {
                 const auto n = norm(h[t], name("attn_norm"));
@@ -61,7 +66,8 @@ public:
                     double sum = 0;
                     for (std::size_t s = 0; s <= t; ++s) {
                         double score = 0;
-                        for (std::size_t i = 0; i < dim; ++i) score += q[t][head * dim + i] * k[s][shared * dim + i];
+                        for (std::size_t i = 0; i < dim; ++i)
+                            score += q[t][head * dim + i] * k[s][shared * dim + i];
                         sum += weight[s] = std::exp(score / std::sqrt(static_cast<double>(dim)));
                     }
                     for (std::size_t s = 0; s <= t; ++s) {
@@ -75,15 +81,16 @@ public:
                 const auto n = norm(h[t], name("ffn_norm"));
                 auto gate = product(name("ffn_gate"), spec_.feed_forward, n);
                 const auto up = product(name("ffn_up"), spec_.feed_forward, n);
-                for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+                for (std::size_t i = 0; i < gate.size(); ++i)
+                    gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
                 const auto down = product(name("ffn_down"), hidden, gate);
                 for (std::size_t i = 0; i < hidden; ++i) h[t][i] += down[i];
             }
         }
         std::vector<std::vector<double>> result;
         for (const auto& row_of_h : h) {
-            result.push_back(product(spec_.tied_output ? "token_embd.weight" : "output.weight", spec_.vocabulary,
-                                     norm(row_of_h, "output_norm.weight")));
+            result.push_back(product(spec_.tied_output ? "token_embd.weight" : "output.weight",
+                                     spec_.vocabulary, norm(row_of_h, "output_norm.weight")));
         }
         return result;
     }
@@ -95,7 +102,8 @@ private:
         std::vector<float> values(columns);
         const auto format = *zse::model::detail::format_of(tensor.type);
         zse::weights::visit_codec(format, [&](auto codec) {
-            decltype(codec)::decode_row(tensor.data.data() + index * format.row_bytes(columns), columns, values.data());
+            decltype(codec)::decode_row(tensor.data.data() + index * format.row_bytes(columns), columns,
+                                        values.data());
         });
         return {values.begin(), values.end()};
     }
@@ -111,7 +119,8 @@ private:
     [[nodiscard]] std::vector<double> norm(const std::vector<double>& x, const std::string& name) const {
         double squares = 0;
         for (const double value : x) squares += value * value;
-        const double scale = 1 / std::sqrt(squares / static_cast<double>(x.size()) + static_cast<double>(spec_.rms_epsilon));
+        const double scale =
+            1 / std::sqrt(squares / static_cast<double>(x.size()) + static_cast<double>(spec_.rms_epsilon));
         auto y = row(name, 0);
         for (std::size_t i = 0; i < x.size(); ++i) y[i] *= x[i] * scale;
         return y;

@@ -9,16 +9,17 @@
 namespace zse::inline v1 {
 namespace attention {
 
-/// Causal attention of grouped heads: query head h reads key head h / (heads / kv_heads), tokens 0 to its own position.
+/// Causal attention of grouped heads: query head h reads key head h / (heads / kv_heads), tokens 0 to its own
+/// position.
 struct Arguments {
     kv::BatchRows batch;
     kv::LayerCache cache;
-    const float* q = nullptr;    ///< `[rows, heads, k_dim]`, `q_stride` floats from row to row
+    const float* q = nullptr;  ///< `[rows, heads, k_dim]`, `q_stride` floats from row to row
     std::size_t q_stride = 0;
-    float* out = nullptr;        ///< `[rows, heads, v_dim]`, dense
+    float* out = nullptr;  ///< `[rows, heads, v_dim]`, dense
     std::size_t heads = 0;
-    std::size_t most_tokens = 0; ///< longest context of a sequence: sizes scratch where a kernel needs it
-    std::size_t most_rows = 0;   ///< longest segment of this batch
+    std::size_t most_tokens = 0;  ///< longest context of a sequence: sizes scratch where a kernel needs it
+    std::size_t most_rows = 0;    ///< longest segment of this batch
 
     [[nodiscard]] constexpr std::size_t group() const noexcept { return heads / cache.pages.layout.kv_heads; }
     /// Scores are multiplied by this: 1 / sqrt(k_dim).
@@ -41,24 +42,25 @@ struct Arguments {
         if (cache.v->rotates) kv::rotate(to, dim);
     }
     /// Decodes keys of tokens [first, last) of a sequence to rows `stride` floats apart; across pages.
-    void load_keys(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last, float* rows,
-                   std::size_t stride) const noexcept {
+    void load_keys(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
+                   float* rows, std::size_t stride) const noexcept {
         const kv::PageLayout& layout = cache.pages.layout;
-        for_each_page(segment, kv_head, first, last, [&](const std::byte* at, std::size_t slot, std::size_t done,
-                                                         std::size_t count) {
-            cache.k->decode(at + slot * layout.k_code, at + layout.k_scales_at() + slot * layout.k_scale, count,
-                            layout.k_dim, rows + done * stride, stride);
-        });
+        for_each_page(segment, kv_head, first, last,
+                      [&](const std::byte* at, std::size_t slot, std::size_t done, std::size_t count) {
+                          cache.k->decode(at + slot * layout.k_code,
+                                          at + layout.k_scales_at() + slot * layout.k_scale, count,
+                                          layout.k_dim, rows + done * stride, stride);
+                      });
     }
-    void load_values(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last, float* rows,
-                     std::size_t stride) const noexcept {
+    void load_values(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
+                     float* rows, std::size_t stride) const noexcept {
         const kv::PageLayout& layout = cache.pages.layout;
-        for_each_page(segment, kv_head, first, last, [&](const std::byte* at, std::size_t slot, std::size_t done,
-                                                         std::size_t count) {
-            cache.v->decode(at + layout.v_codes_at() + slot * layout.v_code,
-                            at + layout.v_scales_at() + slot * layout.v_scale, count, layout.v_dim,
-                            rows + done * stride, stride);
-        });
+        for_each_page(segment, kv_head, first, last,
+                      [&](const std::byte* at, std::size_t slot, std::size_t done, std::size_t count) {
+                          cache.v->decode(at + layout.v_codes_at() + slot * layout.v_code,
+                                          at + layout.v_scales_at() + slot * layout.v_scale, count,
+                                          layout.v_dim, rows + done * stride, stride);
+                      });
     }
 
 private:

@@ -8,19 +8,21 @@
 namespace zse::inline v1 {
 namespace attention {
 
-/// Tokens are split every `Split` absolute positions; each split gives a partial state, and the states merge in order of
-/// position. So the bits of a row depend on its own tokens alone, and scratch does not grow with the context.
+/// Tokens are split every `Split` absolute positions; each split gives a partial state, and the states merge
+/// in order of position. So the bits of a row depend on its own tokens alone, and scratch does not grow with
+/// the context.
 template <std::size_t Split = 256>
 struct flash {
-    static_assert(policy::require<"zse: attention::flash<" + policy::decimal<Split>() +
-                                      "> needs a split of 64, 128, 256, 512 or 1024 tokens; use attention::flash<256>",
-                                  (Split >= 64 && Split <= 1024 && (Split & (Split - 1)) == 0)>());
+    static_assert(
+        policy::require<"zse: attention::flash<" + policy::decimal<Split>() +
+                            "> needs a split of 64, 128, 256, 512 or 1024 tokens; use attention::flash<256>",
+                        (Split >= 64 && Split <= 1024 && (Split & (Split - 1)) == 0)>());
     static constexpr auto policy_family = policy::Family::attention;
     static constexpr auto spelling = "attention::flash<" + policy::decimal<Split>() + ">";
     static constexpr std::string_view name = "flash";
 
-    /// An item is a block of rows of one segment and one key head, with all query heads that share it: keys and values
-    /// are decoded once for all of them.
+    /// An item is a block of rows of one segment and one key head, with all query heads that share it: keys
+    /// and values are decoded once for all of them.
     struct Attend {
         Arguments arguments;
 
@@ -37,7 +39,8 @@ struct flash {
             return ceil_div(arguments.most_rows, block_rows());
         }
         [[nodiscard]] constexpr std::size_t items() const noexcept {
-            return arguments.batch.segments.size() * blocks_per_segment() * arguments.cache.pages.layout.kv_heads;
+            return arguments.batch.segments.size() * blocks_per_segment() *
+                   arguments.cache.pages.layout.kv_heads;
         }
         /// Head widths padded to whole vectors of any instruction set.
         [[nodiscard]] constexpr std::size_t k_width() const noexcept {
@@ -66,13 +69,13 @@ struct flash {
 
     private:
         struct Scratch {
-            float* queries;  ///< `[queries, k_width]`
-            float* scores;   ///< `[queries, Split]`
-            float* values;   ///< `[queries, v_width]` merged so far
-            float* part;     ///< `[queries, v_width]` of this split
-            float* tile;     ///< `[tile_tokens, width]` decoded keys or values
-            Partial* states; ///< `[queries]`
-            Partial* parts;  ///< `[queries]`
+            float* queries;   ///< `[queries, k_width]`
+            float* scores;    ///< `[queries, Split]`
+            float* values;    ///< `[queries, v_width]` merged so far
+            float* part;      ///< `[queries, v_width]` of this split
+            float* tile;      ///< `[tile_tokens, width]` decoded keys or values
+            Partial* states;  ///< `[queries]`
+            Partial* parts;   ///< `[queries]`
         };
 
         [[nodiscard]] Scratch divide(float* floats, std::size_t queries) const noexcept {
@@ -88,8 +91,8 @@ struct flash {
         }
 
         /// Rows [first, last) of a segment for one key head.
-        void attend_block(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
-                          float* floats) const noexcept {
+        void attend_block(const kv::Segment& segment, std::size_t kv_head, std::size_t first,
+                          std::size_t last, float* floats) const noexcept {
             const std::size_t group = arguments.group();
             const std::size_t queries = (last - first) * group;
             const Scratch s = divide(floats, block_rows() * group);
@@ -103,10 +106,11 @@ struct flash {
             }
             const std::size_t end = segment.first_position + last;  // one past the last token any row sees
             for (std::size_t start = 0; start < end; start += Split) {
-                attend_split(segment, kv_head, start, std::min(start + Split, end), segment.first_position + first,
-                             queries, s);
+                attend_split(segment, kv_head, start, std::min(start + Split, end),
+                             segment.first_position + first, queries, s);
                 for (std::size_t i = 0; i < queries; ++i) {
-                    merge(s.states[i], s.values + i * v_width(), s.parts[i], s.part + i * v_width(), v_width());
+                    merge(s.states[i], s.values + i * v_width(), s.parts[i], s.part + i * v_width(),
+                          v_width());
                 }
             }
             for (std::size_t i = 0; i < queries; ++i) {
@@ -170,7 +174,8 @@ struct flash {
             for (std::size_t t = 0; t < count; ++t) state.greatest = std::fmax(state.greatest, scores[t]);
             const auto greatest = hn::Set(simd::f32_tag, state.greatest);
             auto sum = hn::Zero(simd::f32_tag);
-            // Beyond the end stand minus infinities, whose weight is zero: lane sums do not depend on where a split ends.
+            // Beyond the end stand minus infinities, whose weight is zero: lane sums do not depend on where a
+            // split ends.
             for (std::size_t t = count; t < round_up(count, simd::lanes); ++t) {
                 scores[t] = -std::numeric_limits<float>::infinity();
             }
@@ -191,8 +196,9 @@ struct flash {
             for (std::size_t d = 0; d < v_width(); d += simd::lanes) {
                 auto sum = simd::hn::LoadU(simd::f32_tag, value + d);
                 for (std::size_t t = first; t < last; ++t) {
-                    sum = simd::hn::MulAdd(simd::hn::Set(simd::f32_tag, weights[t]),
-                                           simd::hn::LoadU(simd::f32_tag, values + (t - first) * v_width() + d), sum);
+                    sum = simd::hn::MulAdd(
+                        simd::hn::Set(simd::f32_tag, weights[t]),
+                        simd::hn::LoadU(simd::f32_tag, values + (t - first) * v_width() + d), sum);
                 }
                 simd::hn::StoreU(sum, simd::f32_tag, value + d);
             }

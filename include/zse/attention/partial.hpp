@@ -10,8 +10,8 @@
 namespace zse::inline v1 {
 namespace attention {
 
-/// Of scores s_t and values v_t: greatest = max s_t, sum = sum exp(s_t - greatest), value = sum exp(...) v_t, where value
-/// is `[dim]` and lies elsewhere. (Milakov and Gimelshein, arXiv 1805.02867.)
+/// Of scores s_t and values v_t: greatest = max s_t, sum = sum exp(s_t - greatest), value = sum exp(...) v_t,
+/// where value is `[dim]` and lies elsewhere. (Milakov and Gimelshein, arXiv 1805.02867.)
 struct Partial {
     float greatest = -std::numeric_limits<float>::infinity();
     float sum = 0;
@@ -30,7 +30,8 @@ inline void merge(Partial& state, float* value, const Partial& later, const floa
     const auto take_all = hn::Set(simd::f32_tag, take);
     for (std::size_t d = 0; d < dim; d += simd::lanes) {  // dim is a whole number of vectors
         const auto kept = hn::Mul(hn::LoadU(simd::f32_tag, value + d), keep_all);
-        hn::StoreU(hn::MulAdd(hn::LoadU(simd::f32_tag, later_value + d), take_all, kept), simd::f32_tag, value + d);
+        hn::StoreU(hn::MulAdd(hn::LoadU(simd::f32_tag, later_value + d), take_all, kept), simd::f32_tag,
+                   value + d);
     }
     state.sum = state.sum * keep + later.sum * take;
     state.greatest = greatest;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention as the formula says it, in double precision: the truth for tests, with scratch that grows with the context.
+// Attention as the formula says it, in double precision: the truth for tests, with scratch that grows with
+// the context.
 #pragma once
 
 #include <zse/attention/arguments.hpp>
@@ -23,7 +24,8 @@ struct reference {
         [[nodiscard]] constexpr Bytes thread_bytes() const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
             return arguments.most_tokens * sizeof(double) + layout.v_dim * sizeof(double) +
-                   (2 * static_cast<Bytes>(layout.k_dim) + 2 * static_cast<Bytes>(layout.v_dim)) * sizeof(float);
+                   (2 * static_cast<Bytes>(layout.k_dim) + 2 * static_cast<Bytes>(layout.v_dim)) *
+                       sizeof(float);
         }
         void run(std::size_t row, const exec::Worker& worker) const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
@@ -54,7 +56,8 @@ struct reference {
                     const double weight = std::exp(scores[t] - greatest);
                     sum += weight;
                     arguments.load_values(segment, kv_head, t, t + 1, value, layout.v_dim);
-                    for (std::size_t i = 0; i < layout.v_dim; ++i) sums[i] += weight * static_cast<double>(value[i]);
+                    for (std::size_t i = 0; i < layout.v_dim; ++i)
+                        sums[i] += weight * static_cast<double>(value[i]);
                 }
                 for (std::size_t i = 0; i < layout.v_dim; ++i) result[i] = static_cast<float>(sums[i] / sum);
                 arguments.store_output(row, head, result, 1.0f);

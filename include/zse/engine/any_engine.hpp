@@ -19,8 +19,8 @@ namespace zse::inline v1 {
 
 class Generation;
 
-/// What is common to all engines: requests, sequences, pages, sampling and text. The forward pass is the derived class's.
-/// Not thread-safe: one thread submits and steps.
+/// What is common to all engines: requests, sequences, pages, sampling and text. The forward pass is the
+/// derived class's. Not thread-safe: one thread submits and steps.
 class AnyEngine {
 public:
     using Request = engine::Request;
@@ -31,19 +31,21 @@ public:
     AnyEngine& operator=(const AnyEngine&) = delete;
     virtual ~AnyEngine() = default;
 
-    /// Takes a request; it runs when a slot is free. Throws context_exceeded where the prompt does not leave room for a
-    /// token, invalid_input for an empty prompt or an unknown token, usage for bad sampling parameters.
+    /// Takes a request; it runs when a slot is free. Throws context_exceeded where the prompt does not leave
+    /// room for a token, invalid_input for an empty prompt or an unknown token, usage for bad sampling
+    /// parameters.
     RequestId submit(Request request) {
         check(request);
         const RequestId id = next_id_++;
-        scheduler_.submit({id, static_cast<std::uint32_t>(request.tokens.size()), request.observe != nullptr});
+        scheduler_.submit(
+            {id, static_cast<std::uint32_t>(request.tokens.size()), request.observe != nullptr});
         waiting_.emplace_back(id, std::move(request));
         return id;
     }
 
-    /// Computes one step: admits, runs the forward pass on at most limits().step_tokens rows, chooses tokens. Returns
-    /// what happened, valid until the next step; empty, with idle(), where nothing is left to do. Between admissions it
-    /// allocates nothing.
+    /// Computes one step: admits, runs the forward pass on at most limits().step_tokens rows, chooses tokens.
+    /// Returns what happened, valid until the next step; empty, with idle(), where nothing is left to do.
+    /// Between admissions it allocates nothing.
     std::span<const Event> step() {
         events_.clear();
         admit();
@@ -74,8 +76,8 @@ public:
     /// Nothing runs and nothing waits.
     [[nodiscard]] bool idle() const noexcept { return scheduler_.idle(); }
 
-    /// Answers to a prompt, piece by piece: for (std::string_view piece : engine.generate("...")). The text is tokenised
-    /// as the file says, with no chat template.
+    /// Answers to a prompt, piece by piece: for (std::string_view piece : engine.generate("...")). The text
+    /// is tokenised as the file says, with no chat template.
     Generation generate(std::string_view prompt, Request request = {});
 
     [[nodiscard]] const ModelSpec& spec() const noexcept { return spec_; }
@@ -89,8 +91,8 @@ public:
     [[nodiscard]] virtual std::string description() const = 0;
 
 protected:
-    AnyEngine(const ModelSpec& spec, std::shared_ptr<const engine::Vocabulary> vocabulary, const memory::Plan& plan,
-              const kv::PageLayout& layout, const engine::Options& options)
+    AnyEngine(const ModelSpec& spec, std::shared_ptr<const engine::Vocabulary> vocabulary,
+              const memory::Plan& plan, const kv::PageLayout& layout, const engine::Options& options)
         : spec_(spec),
           limits_(options.limits),
           plan_(plan),
@@ -125,7 +127,8 @@ protected:
         ended_.reserve(limits_.batch);
     }
 
-    /// Computes all rows of a batch, appends their keys and values, and writes logits `[output rows, vocabulary]`.
+    /// Computes all rows of a batch, appends their keys and values, and writes logits `[output rows,
+    /// vocabulary]`.
     virtual void forward(const model::Batch& batch, float* logits) = 0;
 
     /// An arena of exactly the plan's bytes of this kind.
@@ -145,12 +148,12 @@ private:
         std::span<std::int32_t> tokens;  ///< prompt and answer
         std::uint32_t count = 0;
         std::uint32_t prompt = 0;
-        std::uint32_t observed = 0;      ///< positions that the observer has seen
+        std::uint32_t observed = 0;  ///< positions that the observer has seen
         kv::PageTable table;
         std::optional<tokenizer::StreamDecoder> decoder;
         std::optional<sampling::StopMatcher> stop;
-        std::string text;                ///< what the last event of this slot says
-        std::string tail;                ///< what its closing event says
+        std::string text;  ///< what the last event of this slot says
+        std::string tail;  ///< what its closing event says
     };
 
     void check(const Request& request) const {
@@ -160,13 +163,14 @@ private:
         if (request.tokens.size() > limits_.context ||
             (request.tokens.size() == limits_.context && request.max_tokens != 0)) {
             throw Error(ErrorCode::context_exceeded,
-                        text("the prompt has ", request.tokens.size(), " tokens, and the context holds ", limits_.context,
-                             " with the answer; shorten the prompt or raise --max-context"));
+                        text("the prompt has ", request.tokens.size(), " tokens, and the context holds ",
+                             limits_.context, " with the answer; shorten the prompt or raise --max-context"));
         }
         for (const std::int32_t token : request.tokens) {
             if (token < 0 || static_cast<std::uint32_t>(token) >= spec_.vocabulary) {
-                throw Error(ErrorCode::invalid_input, text("token ", token, " is not one of the model's ",
-                                                           spec_.vocabulary, " tokens; tokenise with its own vocabulary"));
+                throw Error(ErrorCode::invalid_input,
+                            text("token ", token, " is not one of the model's ", spec_.vocabulary,
+                                 " tokens; tokenise with its own vocabulary"));
             }
         }
         sampling::validate(request.sampling);
@@ -235,7 +239,8 @@ private:
                 }
                 if (position + 1 == slot.count) continue_answer(slot, row);
             }
-            if (end == slot.count && slot.request.max_tokens == 0) ended_.push_back({chunk.slot, engine::Finish::length});
+            if (end == slot.count && slot.request.max_tokens == 0)
+                ended_.push_back({chunk.slot, engine::Finish::length});
         }
         scheduler_.commit();
         close_answers();
@@ -248,8 +253,8 @@ private:
         const std::span<const std::int32_t> history = slot.tokens.first(slot.count);
         sampling::TokenMask mask;
         if (slot.request.mask) mask.bits = slot.request.mask(history);
-        const Result<std::int32_t> chosen =
-            sampling::Sampler(slot.request.sampling).sample({row, history, mask, slot.count}, sampling_.bytes());
+        const Result<std::int32_t> chosen = sampling::Sampler(slot.request.sampling)
+                                                .sample({row, history, mask, slot.count}, sampling_.bytes());
         if (!chosen) {
             ended_.push_back({index, engine::Finish::failed});
             return;

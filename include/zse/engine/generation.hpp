@@ -9,13 +9,17 @@
 
 namespace zse::inline v1 {
 
-/// A single-pass range of string views, each valid until the next. Leaving it early cancels the request. Other requests
-/// of the same engine advance while it is read, but their events are only seen by their own observers.
+/// A single-pass range of string views, each valid until the next. Leaving it early cancels the request.
+/// Other requests of the same engine advance while it is read, but their events are only seen by their own
+/// observers.
 class Generation {
 public:
     Generation(AnyEngine& engine, engine::RequestId id) : engine_(&engine), id_(id) {}
     Generation(Generation&& other) noexcept
-        : engine_(std::exchange(other.engine_, nullptr)), id_(other.id_), finish_(other.finish_), tokens_(other.tokens_) {}
+        : engine_(std::exchange(other.engine_, nullptr)),
+          id_(other.id_),
+          finish_(other.finish_),
+          tokens_(other.tokens_) {}
     Generation& operator=(Generation&&) = delete;
     ~Generation() {
         if (engine_ != nullptr && finish_ == engine::Finish::none) engine_->cancel(id_);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Says that the kernels of the closed set of codecs are compiled in one file of the program, not in each that uses them.
+// Says that the kernels of the closed set of codecs are compiled in one file of the program, not in each that
+// uses them.
 #pragma once
 
 #include <zse/attention/flash.hpp>

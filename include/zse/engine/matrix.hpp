@@ -29,12 +29,14 @@ struct Choice {
     }
 };
 
-/// One engine of a matrix, without its type. Explicitly instantiated in a file of its own by zse_add_engine_matrix().
+/// One engine of a matrix, without its type. Explicitly instantiated in a file of its own by
+/// zse_add_engine_matrix().
 template <class E>
 struct Instance {
     static memory::Plan plan(const ModelSpec& spec, const Limits& limits) { return E::plan(spec, limits); }
     static std::unique_ptr<AnyEngine> open(const io::Gguf& file, const ModelSpec& spec,
-                                           std::shared_ptr<const Vocabulary> vocabulary, const Options& options) {
+                                           std::shared_ptr<const Vocabulary> vocabulary,
+                                           const Options& options) {
         return E::open(file, spec, std::move(vocabulary), options);
     }
 };
@@ -60,7 +62,8 @@ struct Product<policy::List<W...>, policy::List<K...>, policy::List<A...>> {
     static constexpr auto engines() {
         namespace hana = boost::hana;
         return hana::transform(
-            hana::cartesian_product(hana::make_tuple(hana::tuple_t<W...>, hana::tuple_t<K...>, hana::tuple_t<A...>)),
+            hana::cartesian_product(
+                hana::make_tuple(hana::tuple_t<W...>, hana::tuple_t<K...>, hana::tuple_t<A...>)),
             [](auto policies) {
                 return hana::type_c<Engine<typename decltype(+hana::at_c<0>(policies))::type,
                                            typename decltype(+hana::at_c<1>(policies))::type,
@@ -94,7 +97,8 @@ public:
             if (candidate.is(choice)) return candidate;
         }
         throw Error(ErrorCode::unsupported,
-                    text("an engine with ", choice.spelled(), " is not built in; choose another, or configure with -DZSE_EXTRA_ENGINES=",
+                    text("an engine with ", choice.spelled(),
+                         " is not built in; choose another, or configure with -DZSE_EXTRA_ENGINES=",
                          choice.weights, ":", choice.k, "/", choice.v));
     }
 

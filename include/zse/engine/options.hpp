@@ -13,8 +13,8 @@ struct Options {
     Limits limits;
     model::LoadProgress progress;      ///< told while weights are read
     memory::Ledger* ledger = nullptr;  ///< draws from this ledger; none: the engine has its own, without caps
-    bool use_cache = true;             ///< false computes the whole sequence for every token: for checking only
-    std::uint64_t shuffle_pages = 0;   ///< not 0: pages are taken in another order, for checking only
+    bool use_cache = true;  ///< false computes the whole sequence for every token: for checking only
+    std::uint64_t shuffle_pages = 0;  ///< not 0: pages are taken in another order, for checking only
 };
 
 }  // namespace engine

@@ -22,13 +22,13 @@ using scheduler::RequestId;
 struct Request {
     static constexpr std::uint32_t unlimited = std::numeric_limits<std::uint32_t>::max();
 
-    std::vector<std::int32_t> tokens;         ///< the prompt; at least one token
+    std::vector<std::int32_t> tokens;  ///< the prompt; at least one token
     sampling::SamplingParams sampling;
-    std::uint32_t max_tokens = unlimited;     ///< tokens to generate at most; 0 computes the prompt alone
-    std::vector<std::string> stop;            ///< texts that end the answer; they are not part of it
-    bool ignore_end = false;                  ///< go on past tokens that end an answer
-    /// Which tokens may follow these (prompt and answer so far): one bit a token, `[ceil(vocabulary / 64)]`, valid until
-    /// the next call. An empty span allows all. Called once a generated token.
+    std::uint32_t max_tokens = unlimited;  ///< tokens to generate at most; 0 computes the prompt alone
+    std::vector<std::string> stop;         ///< texts that end the answer; they are not part of it
+    bool ignore_end = false;               ///< go on past tokens that end an answer
+    /// Which tokens may follow these (prompt and answer so far): one bit a token, `[ceil(vocabulary / 64)]`,
+    /// valid until the next call. An empty span allows all. Called once a generated token.
     std::function<std::span<const std::uint64_t>(std::span<const std::int32_t>)> mask;
     /// Sees the logits `[vocabulary]` that follow each position, prompt included, in order of position.
     std::function<void(std::uint32_t position, std::span<const float> logits)> observe;
@@ -41,7 +41,7 @@ enum class Finish : std::uint8_t {
     stop_string,  ///< one of the request's stop texts
     length,       ///< max_tokens, or the context is full
     cancelled,
-    failed,       ///< no token could be chosen: the mask allows none, or the logits are no numbers
+    failed,  ///< no token could be chosen: the mask allows none, or the logits are no numbers
 };
 
 constexpr std::string_view name(Finish finish) noexcept {
@@ -67,7 +67,7 @@ struct Event {
 /// Counters since open.
 struct Counters {
     std::uint64_t steps = 0;
-    std::uint64_t rows = 0;              ///< rows computed, prompt and answer
+    std::uint64_t rows = 0;  ///< rows computed, prompt and answer
     std::uint64_t generated_tokens = 0;
     std::uint32_t most_rows_in_a_step = 0;
 };

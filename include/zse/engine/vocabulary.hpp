@@ -20,12 +20,14 @@ struct Vocabulary {
 };
 
 /// Reads and checks a file's vocabulary. `expected` is the number of rows of the embedding; 0 checks nothing.
-inline std::shared_ptr<const Vocabulary> vocabulary_from_gguf(const io::Gguf& file, std::uint32_t expected = 0) {
+inline std::shared_ptr<const Vocabulary> vocabulary_from_gguf(const io::Gguf& file,
+                                                              std::uint32_t expected = 0) {
     tokenizer::VocabularyData data;
     const auto id = [&](const char* key) -> std::optional<std::uint32_t> {
         const auto found = file.find_unsigned(key);
         if (!found) return std::nullopt;
-        if (*found > 0x7fffffffu) throw Error(ErrorCode::corrupt, text("key ", key, " is ", *found, ", which is no token"));
+        if (*found > 0x7fffffffu)
+            throw Error(ErrorCode::corrupt, text("key ", key, " is ", *found, ", which is no token"));
         return static_cast<std::uint32_t>(*found);
     };
     data.model = file.require_string("tokenizer.ggml.model");
@@ -44,8 +46,9 @@ inline std::shared_ptr<const Vocabulary> vocabulary_from_gguf(const io::Gguf& fi
     data.add_bos = file.find_bool("tokenizer.ggml.add_bos_token");
     data.add_eos = file.find_bool("tokenizer.ggml.add_eos_token");
     if (expected != 0 && data.tokens.size() != expected) {
-        throw Error(ErrorCode::corrupt, text("the vocabulary has ", data.tokens.size(), " tokens, but the embedding has ",
-                                             expected, " rows; the file does not fit itself"));
+        throw Error(ErrorCode::corrupt,
+                    text("the vocabulary has ", data.tokens.size(), " tokens, but the embedding has ",
+                         expected, " rows; the file does not fit itself"));
     }
     const auto spelled = [&](std::optional<std::uint32_t> token) {
         return token && *token < data.tokens.size() ? std::string(data.tokens[*token]) : std::string();

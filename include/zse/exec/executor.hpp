@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an executor is: it gives scratch buffers and runs operations; a forward pass is written against this alone.
+// What an executor is: it gives scratch buffers and runs operations; a forward pass is written against this
+// alone.
 #pragma once
 
 #include <zse/memory/scratch.hpp>
@@ -13,19 +14,24 @@ namespace exec {
 
 /// What one thread has while it works on an item of an operation.
 struct Worker {
-    unsigned thread;     ///< 0 .. team size - 1
-    std::byte* scratch;  ///< the thread's own bytes, as many as the operation's thread_bytes(); 64-byte aligned
+    unsigned thread;  ///< 0 .. team size - 1
+    std::byte*
+        scratch;  ///< the thread's own bytes, as many as the operation's thread_bytes(); 64-byte aligned
 };
 
 /// An operation: items that any thread may compute in any order, and the scratch that each thread needs.
 template <class Op>
 concept Operation = requires(const Op& op, std::size_t item, const Worker& worker) {
-    { op.items() } noexcept -> std::convertible_to<std::size_t>;
-    { op.thread_bytes() } noexcept -> std::convertible_to<Bytes>;
-    { op.run(item, worker) } noexcept;
+    { op.items() }
+    noexcept->std::convertible_to<std::size_t>;
+    { op.thread_bytes() }
+    noexcept->std::convertible_to<Bytes>;
+    { op.run(item, worker) }
+    noexcept;
 };
 
-/// A temporary buffer of `[count]` T in an executor's scratch; ends with its scope. data() is null while planning.
+/// A temporary buffer of `[count]` T in an executor's scratch; ends with its scope. data() is null while
+/// planning.
 template <class T, class X>
 class Buffer {
 public:
@@ -46,12 +52,13 @@ private:
     Bytes offset_;
 };
 
-/// Enqueues operations in order, never throws, and gives scratch. `buffer` sizes are those of the planned maximum, so
-/// that a real step repeats the plan's layout whatever its number of tokens.
+/// Enqueues operations in order, never throws, and gives scratch. `buffer` sizes are those of the planned
+/// maximum, so that a real step repeats the plan's layout whatever its number of tokens.
 template <class X>
 concept Executor = requires(X& executor, Bytes bytes) {
     { executor.allocate(bytes) } -> std::same_as<Bytes>;
-    { executor.release(bytes) } noexcept;
+    { executor.release(bytes) }
+    noexcept;
 };
 
 }  // namespace exec

@@ -18,8 +18,8 @@
 namespace zse::inline v1 {
 namespace exec {
 
-/// The calling thread and `threads - 1` others. Items are taken one by one, so a slow core takes fewer; no result
-/// may depend on which thread computes an item.
+/// The calling thread and `threads - 1` others. Items are taken one by one, so a slow core takes fewer; no
+/// result may depend on which thread computes an item.
 class Team {
 public:
     static constexpr unsigned most_threads = 256;
@@ -44,7 +44,8 @@ public:
 
     [[nodiscard]] unsigned size() const noexcept { return static_cast<unsigned>(workers_.size()) + 1; }
 
-    /// Calls body(item, thread) once for each item in [0, items), on all threads, and returns when all are done.
+    /// Calls body(item, thread) once for each item in [0, items), on all threads, and returns when all are
+    /// done.
     template <class Body>
     void for_each(std::size_t items, const Body& body) noexcept {
         if (workers_.empty() || items <= 1) {

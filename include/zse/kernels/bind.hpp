@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Binds the kernels of a format once, at open: by the weight policy where it fixes the codec, by the file where not.
+// Binds the kernels of a format once, at open: by the weight policy where it fixes the codec, by the file
+// where not.
 #pragma once
 
 #include <zse/kernels/cpu/linear.hpp>

@@ -72,7 +72,8 @@ struct Linear {
     }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept {
         std::size_t floats = 0;
-        for (std::size_t i = 0; i < count; ++i) floats = std::max(floats, panel_floats(outputs[i].weights.columns));
+        for (std::size_t i = 0; i < count; ++i)
+            floats = std::max(floats, panel_floats(outputs[i].weights.columns));
         return floats * sizeof(float);
     }
     void run(std::size_t item, const exec::Worker& worker) const noexcept {
@@ -91,7 +92,8 @@ struct Linear {
         output.weights.kernels->linear(output.weights, tile);
         if (output.bias == nullptr) return;
         for (std::size_t t = 0; t < tokens; ++t) {
-            for (std::size_t r = tile.first; r < tile.last; ++r) output.y[t * output.y_stride + r] += output.bias[r];
+            for (std::size_t r = tile.first; r < tile.last; ++r)
+                output.y[t * output.y_stride + r] += output.bias[r];
         }
     }
 };
@@ -124,7 +126,8 @@ struct RopeAngles {
     [[nodiscard]] constexpr std::size_t items() const noexcept { return count; }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
     void run(std::size_t item, const exec::Worker& /*worker*/) const noexcept {
-        cpu::rope_angles(positions[item], base, linear, pairs, factors, cosines + item * pairs, sines + item * pairs);
+        cpu::rope_angles(positions[item], base, linear, pairs, factors, cosines + item * pairs,
+                         sines + item * pairs);
     }
 };
 

@@ -13,12 +13,13 @@
 namespace zse::inline v1 {
 namespace kv {
 
-/// The functions of a KV codec for one side (K or V), bound once at open: keys and values are instantiated apart.
+/// The functions of a KV codec for one side (K or V), bound once at open: keys and values are instantiated
+/// apart.
 struct SideKernels {
     void (*encode)(const float* row, std::size_t dim, std::byte* codes, std::byte* scales) noexcept;
     /// Decodes `tokens` consecutive tokens of a page to rows that are `stride` floats apart.
-    void (*decode)(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim, float* rows,
-                   std::size_t stride) noexcept;
+    void (*decode)(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim,
+                   float* rows, std::size_t stride) noexcept;
     bool rotates;
 };
 

@@ -15,16 +15,20 @@
 namespace zse::inline v1 {
 namespace kv {
 
-/// A row is one token of one head, `[dim]` float32. Codes and scales lie apart, so that each part of a page is dense.
-/// `rotates` says that rows are turned by a Hadamard matrix before they are coded: queries (for keys) and outputs (for
-/// values) have to be turned as well.
+/// A row is one token of one head, `[dim]` float32. Codes and scales lie apart, so that each part of a page
+/// is dense. `rotates` says that rows are turned by a Hadamard matrix before they are coded: queries (for
+/// keys) and outputs (for values) have to be turned as well.
 template <class C>
-concept KvCodec = requires(const float* row, std::byte* codes, std::byte* scales, const std::byte* stored, float* out,
-                           std::size_t dim) {
-    { C::code_bytes(dim) } noexcept -> std::same_as<Bytes>;
-    { C::scale_bytes(dim) } noexcept -> std::same_as<Bytes>;
-    { C::encode(row, dim, codes, scales) } noexcept;
-    { C::decode(stored, stored, dim, out) } noexcept;
+concept KvCodec = requires(const float* row, std::byte* codes, std::byte* scales, const std::byte* stored,
+                           float* out, std::size_t dim) {
+    { C::code_bytes(dim) }
+    noexcept->std::same_as<Bytes>;
+    { C::scale_bytes(dim) }
+    noexcept->std::same_as<Bytes>;
+    { C::encode(row, dim, codes, scales) }
+    noexcept;
+    { C::decode(stored, stored, dim, out) }
+    noexcept;
     { C::rotates } -> std::convertible_to<bool>;
     { C::group } -> std::convertible_to<std::size_t>;
 };
@@ -83,7 +87,8 @@ struct Dense {
             std::memcpy(codes + i * sizeof(T), &value, sizeof value);
         }
     }
-    static void decode(const std::byte* codes, const std::byte* /*scales*/, std::size_t dim, float* row) noexcept {
+    static void decode(const std::byte* codes, const std::byte* /*scales*/, std::size_t dim,
+                       float* row) noexcept {
         for (std::size_t i = 0; i < dim; ++i) {
             T value{};
             std::memcpy(&value, codes + i * sizeof(T), sizeof value);
@@ -149,16 +154,18 @@ struct int8 {
             }
         }
     }
-    static void decode(const std::byte* codes, const std::byte* scales, std::size_t dim, float* row) noexcept {
+    static void decode(const std::byte* codes, const std::byte* scales, std::size_t dim,
+                       float* row) noexcept {
         for (std::size_t i = 0; i < dim; ++i) {
-            row[i] = detail::load_scale(scales, i / Group) * static_cast<float>(static_cast<std::int8_t>(codes[i]));
+            row[i] = detail::load_scale(scales, i / Group) *
+                     static_cast<float>(static_cast<std::int8_t>(codes[i]));
         }
     }
 };
 
-/// 4-bit codes, value = scale * (code - 8), one half-precision scale for `Group` values: 4 + 16 / Group bits per value.
-/// Byte j of a group holds value j below and value j + Group / 2 above. The scale is refitted to the chosen codes by
-/// least squares weighted with the squared values, which keeps the large ones right.
+/// 4-bit codes, value = scale * (code - 8), one half-precision scale for `Group` values: 4 + 16 / Group bits
+/// per value. Byte j of a group holds value j below and value j + Group / 2 above. The scale is refitted to
+/// the chosen codes by least squares weighted with the squared values, which keeps the large ones right.
 template <std::size_t Group = 32, class Rotation = rotated>
 struct int4 {
     static_assert(policy::require<"zse: kv::int4<" + policy::decimal<Group>() +
@@ -199,7 +206,8 @@ struct int4 {
             }
         }
     }
-    static void decode(const std::byte* codes, const std::byte* scales, std::size_t dim, float* row) noexcept {
+    static void decode(const std::byte* codes, const std::byte* scales, std::size_t dim,
+                       float* row) noexcept {
         for (std::size_t g = 0; g < dim / Group; ++g) {
             const float scale = detail::load_scale(scales, g);
             for (std::size_t j = 0; j < Group / 2; ++j) {
@@ -211,7 +219,9 @@ struct int4 {
     }
 
 private:
-    static float nearest_step(float value) noexcept { return std::clamp(std::nearbyintf(value), -8.0f, 7.0f); }
+    static float nearest_step(float value) noexcept {
+        return std::clamp(std::nearbyintf(value), -8.0f, 7.0f);
+    }
 };
 
 /// Keys in one codec, values in another: pair<int8<>, int4<>> is what others call K8V4.

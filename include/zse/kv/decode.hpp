@@ -16,8 +16,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 /// Rows that the vectors below cannot take whole go through the codec itself.
 template <KvCodec C>
-HWY_INLINE bool decode_row(const std::byte* /*codes*/, const std::byte* /*scales*/, std::size_t /*dim*/, float* /*row*/,
-                           const C* /*codec*/) {
+HWY_INLINE bool decode_row(const std::byte* /*codes*/, const std::byte* /*scales*/, std::size_t /*dim*/,
+                           float* /*row*/, const C* /*codec*/) {
     return false;
 }
 
@@ -69,8 +69,8 @@ HWY_INLINE bool decode_row(const std::byte* codes, const std::byte* scales, std:
 
 /// Decodes `tokens` consecutive tokens of a page to rows that are `stride` floats apart.
 template <KvCodec C>
-void decode_tokens(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim, float* rows,
-                   std::size_t stride) noexcept {
+void decode_tokens(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim,
+                   float* rows, std::size_t stride) noexcept {
     for (std::size_t t = 0; t < tokens; ++t) {
         const std::byte* code = codes + t * C::code_bytes(dim);
         const std::byte* scale = scales + t * C::scale_bytes(dim);

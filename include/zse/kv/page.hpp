@@ -9,15 +9,15 @@
 namespace zse::inline v1 {
 namespace kv {
 
-/// `[layer][kv_head][K codes | K scales | V codes | V scales]`, each part `[page_tokens, ...]` and padded to 16 bytes,
-/// so that every part can be read by 16-byte loads.
+/// `[layer][kv_head][K codes | K scales | V codes | V scales]`, each part `[page_tokens, ...]` and padded to
+/// 16 bytes, so that every part can be read by 16-byte loads.
 struct PageLayout {
     std::uint32_t page_tokens = 16;
     std::uint32_t layers = 0;
     std::uint32_t kv_heads = 0;
     std::uint32_t k_dim = 0;
     std::uint32_t v_dim = 0;
-    std::uint32_t k_code = 0;   ///< bytes of one token's K codes of one head; the three below likewise
+    std::uint32_t k_code = 0;  ///< bytes of one token's K codes of one head; the three below likewise
     std::uint32_t k_scale = 0;
     std::uint32_t v_code = 0;
     std::uint32_t v_scale = 0;
@@ -47,7 +47,9 @@ struct PageLayout {
     [[nodiscard]] constexpr Bytes v_scales_at() const noexcept { return v_codes_at() + part(v_code); }
     [[nodiscard]] constexpr Bytes head_bytes() const noexcept { return v_scales_at() + part(v_scale); }
     [[nodiscard]] constexpr Bytes layer_bytes() const noexcept { return head_bytes() * kv_heads; }
-    [[nodiscard]] constexpr Bytes page_bytes() const noexcept { return saturating_mul(layer_bytes(), layers); }
+    [[nodiscard]] constexpr Bytes page_bytes() const noexcept {
+        return saturating_mul(layer_bytes(), layers);
+    }
     /// Codes and scales of one token in all layers, without the padding of parts.
     [[nodiscard]] constexpr Bytes token_bytes() const noexcept {
         return static_cast<Bytes>(k_code + k_scale + v_code + v_scale) * kv_heads * layers;
@@ -72,9 +74,10 @@ struct LayerPages {
     }
 };
 
-/// Rows of one sequence in a batch: consecutive tokens from `first_position`, and the pages of the whole sequence.
+/// Rows of one sequence in a batch: consecutive tokens from `first_position`, and the pages of the whole
+/// sequence.
 struct Segment {
-    std::uint32_t first_row = 0;       ///< row of the batch
+    std::uint32_t first_row = 0;  ///< row of the batch
     std::uint32_t rows = 0;
     std::uint32_t first_position = 0;  ///< absolute position of the first row
     const PageIndex* pages = nullptr;  ///< `[ceil((first_position + rows) / page_tokens)]`

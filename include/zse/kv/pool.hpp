@@ -15,7 +15,8 @@ namespace kv {
 class PagePool {
 public:
     explicit PagePool(std::span<PageIndex> free) noexcept : free_(free), count_(free.size()) {
-        for (std::size_t i = 0; i < free_.size(); ++i) free_[i] = static_cast<PageIndex>(free_.size() - 1 - i);
+        for (std::size_t i = 0; i < free_.size(); ++i)
+            free_[i] = static_cast<PageIndex>(free_.size() - 1 - i);
     }
 
     [[nodiscard]] std::size_t capacity() const noexcept { return free_.size(); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Host memory taken from the system in one piece, on a reservation; large pieces on 2 MB pages where they exist.
+// Host memory taken from the system in one piece, on a reservation; large pieces on 2 MB pages where they
+// exist.
 #pragma once
 
 #include <zse/memory/ledger.hpp>
@@ -27,7 +28,8 @@ public:
         const bool huge = size_ >= huge_page;
         // Mapping more than needed and giving back both ends is how an aligned address is had from mmap.
         const Bytes slack = huge ? huge_page : 0;
-        void* mapped = ::mmap(nullptr, saturating_add(size_, slack), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* mapped = ::mmap(nullptr, saturating_add(size_, slack), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (mapped == MAP_FAILED) {
             throw Error(ErrorCode::out_of_memory,
                         text("the system refused ", size_, " bytes for ", name(reservation_.kind()),
@@ -40,7 +42,8 @@ public:
             const Bytes tail = address + slack - aligned;
             if (tail > 0) ::munmap(reinterpret_cast<void*>(aligned + size_), tail);
             address = aligned;
-            ::madvise(reinterpret_cast<void*>(address), size_, MADV_HUGEPAGE);  // a hint: refusal costs speed only
+            ::madvise(reinterpret_cast<void*>(address), size_,
+                      MADV_HUGEPAGE);  // a hint: refusal costs speed only
         }
         base_ = reinterpret_cast<std::byte*>(address);
         reservation_.ledger()->took(reservation_.tier(), reservation_.kind(), reservation_.bytes(), size_);
@@ -53,7 +56,8 @@ public:
     }
     ~Arena() {
         if (base_ == nullptr) return;
-        reservation_.ledger()->gave_back(reservation_.tier(), reservation_.kind(), reservation_.bytes(), size_);
+        reservation_.ledger()->gave_back(reservation_.tier(), reservation_.kind(), reservation_.bytes(),
+                                         size_);
         ::munmap(base_, size_);
     }
 
@@ -83,7 +87,8 @@ public:
     std::span<T> take(std::size_t count) {
         const Bytes need = footprint<T>(count);
         if (need > bytes_.size()) {
-            throw Error(ErrorCode::internal, text("the plan holds ", bytes_.size(), " bytes where ", need, " are needed"));
+            throw Error(ErrorCode::internal,
+                        text("the plan holds ", bytes_.size(), " bytes where ", need, " are needed"));
         }
         T* first = reinterpret_cast<T*>(bytes_.data());
         bytes_ = bytes_.subspan(need);

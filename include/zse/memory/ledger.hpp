@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One ledger per process or engine: hard caps per tier, reserved before allocated, counted where memory is taken.
+// One ledger per process or engine: hard caps per tier, reserved before allocated, counted where memory is
+// taken.
 #pragma once
 
 #include <zse/memory/plan.hpp>
@@ -63,9 +64,10 @@ public:
         const Bytes cap = caps_[index(tier)];
         const Bytes free = cap > taken ? cap - taken : 0;
         if (bytes > free) {
-            return Error(ErrorCode::out_of_memory,
-                         text("tier ", name(tier), " has ", free, " bytes free of ", cap, ", but ", name(kind),
-                              " needs ", bytes, "; raise its cap, shorten the context or use fewer bits"));
+            return Error(
+                ErrorCode::out_of_memory,
+                text("tier ", name(tier), " has ", free, " bytes free of ", cap, ", but ", name(kind),
+                     " needs ", bytes, "; raise its cap, shorten the context or use fewer bits"));
         }
         reserved_[index(tier)][kind] += bytes;
         return Reservation(*this, tier, kind, bytes);

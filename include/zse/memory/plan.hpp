@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an engine will hold, in bytes per tier and kind. Computed once, printed by the calculator, executed by the
-// allocator; no other formula for memory exists.
+// What an engine will hold, in bytes per tier and kind. Computed once, printed by the calculator, executed by
+// the allocator; no other formula for memory exists.
 #pragma once
 
 #include <zse/core/bytes.hpp>
@@ -61,11 +61,11 @@ struct TierPlan {
 /// Bytes by tier and kind, and the few counts that the sizes follow from.
 struct Plan {
     TierPlan gpu, host, disk;
-    std::uint64_t kv_pages = 0;            ///< pages in the pool
-    Bytes kv_page_bytes = 0;               ///< bytes of one page, all layers of its group
-    Bytes kv_bytes_per_token = 0;          ///< codes and scales of one token, all layers, without page padding
-    Bytes scratch_per_thread = 0;          ///< the part of scratch that each thread has to itself
-    std::uint64_t parameters = 0;          ///< weights of the model, counted once
+    std::uint64_t kv_pages = 0;    ///< pages in the pool
+    Bytes kv_page_bytes = 0;       ///< bytes of one page, all layers of its group
+    Bytes kv_bytes_per_token = 0;  ///< codes and scales of one token, all layers, without page padding
+    Bytes scratch_per_thread = 0;  ///< the part of scratch that each thread has to itself
+    std::uint64_t parameters = 0;  ///< weights of the model, counted once
 
     constexpr TierPlan& operator[](Tier tier) noexcept {
         return tier == Tier::gpu ? gpu : (tier == Tier::host ? host : disk);

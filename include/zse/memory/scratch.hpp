@@ -9,8 +9,9 @@
 namespace zse::inline v1 {
 namespace memory {
 
-/// First-fit allocator of offsets. Buffers that never live together share bytes; the greatest end is what a step
-/// needs. Given the same calls it gives the same offsets, so a recorded step and a real one cannot differ.
+/// First-fit allocator of offsets. Buffers that never live together share bytes; the greatest end is what a
+/// step needs. Given the same calls it gives the same offsets, so a recorded step and a real one cannot
+/// differ.
 class ScratchLayout {
 public:
     static constexpr Bytes alignment = 64;
@@ -18,7 +19,8 @@ public:
 
     /// Offset of a new buffer of `bytes`.
     constexpr Bytes allocate(Bytes bytes) {
-        if (count_ == most_live) throw Error(ErrorCode::internal, "a step has more than 16 live scratch buffers");
+        if (count_ == most_live)
+            throw Error(ErrorCode::internal, "a step has more than 16 live scratch buffers");
         bytes = round_up(bytes == 0 ? 1 : bytes, alignment);
         Bytes offset = 0;
         std::size_t place = 0;

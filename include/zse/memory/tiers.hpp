@@ -45,10 +45,11 @@ template <class First, class... Rest>
 struct chain {
     static constexpr auto policy_family = policy::Family::tiers;
     static constexpr auto spelling = "tiers::chain<" + detail::join<First, Rest...>() + ">";
-    static_assert(policy::require<"zse: " + spelling +
-                                      " names a tier twice or a slow one before a fast one; use each tier once, in the "
-                                      "order gpu, host, disk",
-                                  detail::descending<First, Rest...>()>());
+    static_assert(
+        policy::require<"zse: " + spelling +
+                            " names a tier twice or a slow one before a fast one; use each tier once, in the "
+                            "order gpu, host, disk",
+                        detail::descending<First, Rest...>()>());
 };
 
 /// A chain of one tier is that tier.

@@ -11,12 +11,12 @@ namespace model {
 
 /// Bounds that memory is planned for. All counts are per engine.
 struct Limits {
-    std::uint32_t context = 0;        ///< tokens a sequence may have, prompt and answer; 0: the trained length
-    std::uint32_t batch = 1;          ///< sequences at once
+    std::uint32_t context = 0;  ///< tokens a sequence may have, prompt and answer; 0: the trained length
+    std::uint32_t batch = 1;    ///< sequences at once
     std::uint32_t step_tokens = 512;  ///< rows of one step: the token budget
     std::uint32_t output_rows = 0;    ///< rows of logits of one step; 0: one per sequence
     std::uint32_t threads = 1;
-    std::uint32_t page_tokens = 16;   ///< 1, 8, 16 or 32
+    std::uint32_t page_tokens = 16;  ///< 1, 8, 16 or 32
     friend constexpr bool operator==(const Limits&, const Limits&) = default;
 };
 

@@ -31,9 +31,9 @@ inline const io::TensorInfo& matrix_tensor(const io::Gguf& file, const std::stri
                                            std::uint64_t columns) {
     const io::TensorInfo& tensor = file.require(name);
     if (tensor.dims > 2 || tensor.shape[0] != columns || tensor.shape[1] != rows) {
-        throw Error(ErrorCode::corrupt,
-                    text("tensor ", name, " should have ", rows, " rows of ", columns, ", but has ", tensor.shape[1],
-                         " of ", tensor.shape[0], "; the file does not fit its own metadata"));
+        throw Error(ErrorCode::corrupt, text("tensor ", name, " should have ", rows, " rows of ", columns,
+                                             ", but has ", tensor.shape[1], " of ", tensor.shape[0],
+                                             "; the file does not fit its own metadata"));
     }
     return tensor;
 }
@@ -43,15 +43,17 @@ inline weights::Format matrix_format(const io::Gguf& file, const std::string& na
     const io::TensorInfo& tensor = matrix_tensor(file, name, rows, columns);
     const auto format = format_of(tensor.type);
     if (!format) {
-        throw Error(ErrorCode::unsupported, text("tensor ", name, " is stored as ", io::name(tensor.type),
-                                                 ", which zse does not read yet; use a file in F32, F16, BF16, Q8_0, "
-                                                 "Q4_0 or Q4_1"));
+        throw Error(ErrorCode::unsupported,
+                    text("tensor ", name, " is stored as ", io::name(tensor.type),
+                         ", which zse does not read yet; use a file in F32, F16, BF16, Q8_0, "
+                         "Q4_0 or Q4_1"));
     }
     return *format;
 }
 
 /// A vector of float32, such as a norm.
-inline const io::TensorInfo& vector_tensor(const io::Gguf& file, const std::string& name, std::uint64_t count) {
+inline const io::TensorInfo& vector_tensor(const io::Gguf& file, const std::string& name,
+                                           std::uint64_t count) {
     const io::TensorInfo& tensor = matrix_tensor(file, name, 1, count);
     if (tensor.type != io::GgmlType::f32) {
         throw Error(ErrorCode::unsupported,
@@ -63,7 +65,8 @@ inline const io::TensorInfo& vector_tensor(const io::Gguf& file, const std::stri
 /// Reads keys "<architecture>.<name>" with bounds.
 class Metadata {
 public:
-    Metadata(const io::Gguf& file, std::string architecture) : file_(file), prefix_(std::move(architecture) + ".") {}
+    Metadata(const io::Gguf& file, std::string architecture)
+        : file_(file), prefix_(std::move(architecture) + ".") {}
 
     [[nodiscard]] std::uint32_t count(const std::string& name) const {
         return narrow(name, file_.require_unsigned(prefix_ + name));
@@ -84,7 +87,8 @@ public:
 private:
     [[nodiscard]] std::uint32_t narrow(const std::string& name, std::uint64_t value) const {
         if (value > 0x7fffffffu) {
-            throw Error(ErrorCode::corrupt, text("key ", prefix_, name, " is ", value, ", more than any model has"));
+            throw Error(ErrorCode::corrupt,
+                        text("key ", prefix_, name, " is ", value, ", more than any model has"));
         }
         return static_cast<std::uint32_t>(value);
     }
@@ -93,16 +97,19 @@ private:
     std::string prefix_;
 };
 
-inline std::string layer_name(std::uint32_t layer, const char* part) { return text("blk.", layer, ".", part, ".weight"); }
+inline std::string layer_name(std::uint32_t layer, const char* part) {
+    return text("blk.", layer, ".", part, ".weight");
+}
 
 }  // namespace detail
 
-/// The spec of a GGUF file. Throws where the architecture or a format is unknown, a key or tensor is missing, or a
-/// shape contradicts another.
+/// The spec of a GGUF file. Throws where the architecture or a format is unknown, a key or tensor is missing,
+/// or a shape contradicts another.
 inline ModelSpec spec_from_gguf(const io::Gguf& file) {
     const auto architecture = file.find_string("general.architecture");
     if (!architecture) {
-        throw Error(ErrorCode::corrupt, "the file has no key general.architecture; it does not say what model it is");
+        throw Error(ErrorCode::corrupt,
+                    "the file has no key general.architecture; it does not say what model it is");
     }
     if (*architecture != "llama") {
         throw Error(ErrorCode::unsupported, text("the model's architecture is ", io::printable(*architecture),
@@ -119,10 +126,12 @@ inline ModelSpec spec_from_gguf(const io::Gguf& file) {
     if (spec.heads == 0) throw Error(ErrorCode::corrupt, "key llama.attention.head_count is 0");
     spec.head_dim = keys.count_or("attention.key_length", spec.hidden / spec.heads);
     if (keys.count_or("attention.value_length", spec.head_dim) != spec.head_dim) {
-        throw Error(ErrorCode::unsupported, "keys and values of different width are not known to the llama architecture");
+        throw Error(ErrorCode::unsupported,
+                    "keys and values of different width are not known to the llama architecture");
     }
     if (keys.count_or("expert_count", 0) != 0) {
-        throw Error(ErrorCode::unsupported, "the model is a mixture of experts, which zse does not compute yet");
+        throw Error(ErrorCode::unsupported,
+                    "the model is a mixture of experts, which zse does not compute yet");
     }
     spec.rope_dim = keys.count_or("rope.dimension_count", spec.head_dim);
     spec.rms_epsilon = keys.number_or("attention.layer_norm_rms_epsilon", 1e-5f);
@@ -131,8 +140,9 @@ inline ModelSpec spec_from_gguf(const io::Gguf& file) {
     if (scaling == "linear") {
         spec.rope_linear = keys.number_or("rope.scaling.factor", 1.0f);
     } else if (scaling != "none") {
-        throw Error(ErrorCode::unsupported, text("the model stretches its context by ", io::printable(scaling),
-                                                 ", and zse knows linear scaling and frequency factors"));
+        throw Error(ErrorCode::unsupported,
+                    text("the model stretches its context by ", io::printable(scaling),
+                         ", and zse knows linear scaling and frequency factors"));
     }
     const io::TensorInfo& embedding = file.require("token_embd.weight");
     spec.vocabulary = static_cast<std::uint32_t>(std::min<std::uint64_t>(embedding.shape[1], 1u << 25));
@@ -146,8 +156,9 @@ inline ModelSpec spec_from_gguf(const io::Gguf& file) {
     using detail::layer_name;
     using detail::matrix_format;
     spec.embedding_format = matrix_format(file, "token_embd.weight", spec.vocabulary, spec.hidden);
-    spec.output_format = spec.tied_output ? spec.embedding_format
-                                          : matrix_format(file, "output.weight", spec.vocabulary, spec.hidden);
+    spec.output_format = spec.tied_output
+                             ? spec.embedding_format
+                             : matrix_format(file, "output.weight", spec.vocabulary, spec.hidden);
     for (std::uint32_t layer = 0; layer < spec.layers; ++layer) {
         LayerFormats formats;
         formats.q = matrix_format(file, layer_name(layer, "attn_q"), spec.q_width(), spec.hidden);

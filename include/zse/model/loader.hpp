@@ -37,7 +37,8 @@ public:
             loader.place(top_.output, "output.weight");
         }
         top_.output_norm = loader.place_floats("output_norm.weight", spec.hidden);
-        if (spec.rope_factors) top_.rope_factors = loader.place_floats("rope_freqs.weight", spec.rope_dim / 2);
+        if (spec.rope_factors)
+            top_.rope_factors = loader.place_floats("rope_freqs.weight", spec.rope_dim / 2);
         layers_.reserve(spec.layers);
         for (std::uint32_t run = 0, index = 0; run < spec.run_count; ++run) {
             for (std::uint32_t i = 0; i < spec.runs[run].count; ++i, ++index) {
@@ -68,7 +69,8 @@ private:
     /// Rows that one item of the team converts.
     static constexpr std::size_t item_rows = 64;
 
-    using Convert = void (*)(const std::byte* from, Bytes from_bytes, std::size_t columns, std::byte* to) noexcept;
+    using Convert = void (*)(const std::byte* from, Bytes from_bytes, std::size_t columns,
+                             std::byte* to) noexcept;
 
     static Convert converter(weights::Format stored, weights::Format held) {
         if (stored == held) {
@@ -82,7 +84,8 @@ private:
                 using Stored = decltype(codec);
                 found = &reencode<Stored, WeightPolicy>;
                 if constexpr (requires { typename WeightPolicy::Table; }) {
-                    if (held == WeightPolicy::Table::format) found = &reencode<Stored, typename WeightPolicy::Table>;
+                    if (held == WeightPolicy::Table::format)
+                        found = &reencode<Stored, typename WeightPolicy::Table>;
                 }
             });
         }
@@ -95,7 +98,8 @@ private:
 
     /// Through float32 in pieces of whole groups, so that any width needs no memory of its own.
     template <class Stored, class Held>
-    static void reencode(const std::byte* from, Bytes /*bytes*/, std::size_t columns, std::byte* to) noexcept {
+    static void reencode(const std::byte* from, Bytes /*bytes*/, std::size_t columns,
+                         std::byte* to) noexcept {
         constexpr std::size_t piece = 1024;  // a multiple of every group
         float values[piece];
         for (std::size_t first = 0; first < columns; first += piece) {
@@ -127,7 +131,8 @@ private:
             matrix.kernels = kernels::bind<WeightPolicy>(matrix.format);
             const weights::Format stored = *detail::format_of(tensor.type);
             if (matrix.kernels == nullptr) {
-                throw Error(ErrorCode::internal, text("no kernels for ", weights::name(matrix.format), " in tensor ", name));
+                throw Error(ErrorCode::internal,
+                            text("no kernels for ", weights::name(matrix.format), " in tensor ", name));
             }
             std::byte* to = carver.take<std::byte>(matrix.bytes()).data();
             matrix.data = to;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The shapes of well-known public models, for plans without a file. Weights are taken as f16 unless stored_as() says so.
+// The shapes of well-known public models, for plans without a file. Weights are taken as f16 unless
+// stored_as() says so.
 #pragma once
 
 #include <zse/model/spec.hpp>
@@ -8,9 +9,9 @@ namespace zse::inline v1 {
 namespace models {
 namespace detail {
 
-constexpr ModelSpec dense(std::uint32_t layers, std::uint32_t hidden, std::uint32_t heads, std::uint32_t kv_heads,
-                          std::uint32_t feed_forward, std::uint32_t vocabulary, std::uint32_t context,
-                          float rope_base) noexcept {
+constexpr ModelSpec dense(std::uint32_t layers, std::uint32_t hidden, std::uint32_t heads,
+                          std::uint32_t kv_heads, std::uint32_t feed_forward, std::uint32_t vocabulary,
+                          std::uint32_t context, float rope_base) noexcept {
     ModelSpec spec;
     spec.layers = layers;
     spec.hidden = hidden;

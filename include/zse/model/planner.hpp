@@ -36,8 +36,8 @@ constexpr std::string_view defect(const Limits& limits) noexcept {
     return {};
 }
 
-/// Walks the tensors that a policy holds, in the order of the weights arena. Each visit gets the bytes of a tensor,
-/// padded so that the next one is aligned.
+/// Walks the tensors that a policy holds, in the order of the weights arena. Each visit gets the bytes of a
+/// tensor, padded so that the next one is aligned.
 template <class WeightPolicy>
 struct WeightLayout {
     static constexpr Bytes alignment = 64;
@@ -88,7 +88,8 @@ struct WeightLayout {
         if (!spec.tied_output) sum += padded(w.output.bytes());
         if (spec.rope_factors) sum += floats(spec.rope_dim / 2);
         for (std::uint32_t run = 0; run < spec.run_count; ++run) {
-            sum = saturating_add(sum, saturating_mul(layer_bytes(spec, spec.runs[run].formats), spec.runs[run].count));
+            sum = saturating_add(
+                sum, saturating_mul(layer_bytes(spec, spec.runs[run].formats), spec.runs[run].count));
         }
         return sum;
     }
@@ -101,7 +102,9 @@ template <class WeightPolicy>
 struct PlannedWeights {
     const ModelSpec& spec;
 
-    [[nodiscard]] constexpr ModelWeights top() const noexcept { return WeightLayout<WeightPolicy>::top(spec); }
+    [[nodiscard]] constexpr ModelWeights top() const noexcept {
+        return WeightLayout<WeightPolicy>::top(spec);
+    }
     [[nodiscard]] constexpr LayerWeights layer(std::uint32_t index) const noexcept {
         std::uint32_t run = 0;
         while (index >= spec.runs[run].count) index -= spec.runs[run++].count;
@@ -120,14 +123,15 @@ struct PlannedCache {
 
 }  // namespace detail
 
-/// Arrays that describe a step and the histories of its sequences: what an engine carves from its control arena.
+/// Arrays that describe a step and the histories of its sequences: what an engine carves from its control
+/// arena.
 struct ControlLayout {
     static constexpr Bytes bytes(const Limits& limits) noexcept {
         using memory::Carver;
         const std::uint64_t rows = limits.step_tokens;
-        return 3 * Carver::footprint<std::uint32_t>(rows)                // tokens, positions, segment of each row
-               + Carver::footprint<std::uint32_t>(limits.output_rows)    // which rows give logits
-               + Carver::footprint<kv::Segment>(limits.batch)            // one segment a sequence
+        return 3 * Carver::footprint<std::uint32_t>(rows)  // tokens, positions, segment of each row
+               + Carver::footprint<std::uint32_t>(limits.output_rows)             // which rows give logits
+               + Carver::footprint<kv::Segment>(limits.batch)                     // one segment a sequence
                + limits.batch * Carver::footprint<std::int32_t>(limits.context);  // tokens of each sequence
     }
     /// The pool's free pages, and one table per sequence.
@@ -142,11 +146,12 @@ struct ControlLayout {
 /// The KV layout of a model under a pair of codecs.
 template <class KvPair>
 constexpr kv::PageLayout page_layout(const ModelSpec& spec, const Limits& limits) noexcept {
-    return kv::PageLayout::of<typename KvPair::Key, typename KvPair::Value>(limits.page_tokens, spec.layers,
-                                                                            spec.kv_heads, spec.head_dim, spec.head_dim);
+    return kv::PageLayout::of<typename KvPair::Key, typename KvPair::Value>(
+        limits.page_tokens, spec.layers, spec.kv_heads, spec.head_dim, spec.head_dim);
 }
 
-/// What an engine of these policies holds for a model within limits. `limits` are resolved and free of defects.
+/// What an engine of these policies holds for a model within limits. `limits` are resolved and free of
+/// defects.
 template <class WeightPolicy, class KvPair, class Attention>
 constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     using memory::Kind;
@@ -169,7 +174,8 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     plan.add(Tier::host, Kind::scratch, recorder.shared_bytes() + limits.threads * recorder.thread_bytes());
     plan.add(Tier::host, Kind::logits, saturating_mul(limits.output_rows, spec.vocabulary) * sizeof(float));
     plan.add(Tier::host, Kind::sampling, sampling::scratch_bytes(spec.vocabulary));
-    plan.add(Tier::host, Kind::page_tables, ControlLayout::page_table_bytes(limits, layout.pages(limits.context)));
+    plan.add(Tier::host, Kind::page_tables,
+             ControlLayout::page_table_bytes(limits, layout.pages(limits.context)));
     plan.add(Tier::host, Kind::control, ControlLayout::bytes(limits));
     return plan;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The shape of a model as a literal value: from a file at run time, or written down and planned at compile time.
+// The shape of a model as a literal value: from a file at run time, or written down and planned at compile
+// time.
 #pragma once
 
 #include <zse/kernels/cpu/row_ops.hpp>
@@ -15,7 +16,9 @@ namespace model {
 /// The families of forward pass. One file per architecture implements each.
 enum class Architecture : std::uint8_t { llama };
 
-constexpr std::string_view name(Architecture /*architecture*/) noexcept { return "llama"; }
+constexpr std::string_view name(Architecture /*architecture*/) noexcept {
+    return "llama";
+}
 
 /// Formats of the matrices of a layer, as stored.
 struct LayerFormats {
@@ -46,11 +49,11 @@ struct ModelSpec {
     std::uint32_t trained_context = 0;
     float rms_epsilon = 1e-5f;
     float rope_base = 10000.0f;
-    std::uint32_t rope_dim = 0;      ///< values of a head that RoPE turns; even
+    std::uint32_t rope_dim = 0;  ///< values of a head that RoPE turns; even
     kernels::RopePairs rope_pairs = kernels::RopePairs::neighbours;
-    bool rope_factors = false;       ///< the file divides each frequency by a factor of its own (Llama 3.1)
-    float rope_linear = 1.0f;        ///< linear scaling: every frequency is divided by this
-    bool tied_output = false;        ///< the output matrix is the embedding
+    bool rope_factors = false;  ///< the file divides each frequency by a factor of its own (Llama 3.1)
+    float rope_linear = 1.0f;   ///< linear scaling: every frequency is divided by this
+    bool tied_output = false;   ///< the output matrix is the embedding
     bool qkv_bias = false;
     weights::Format embedding_format;
     weights::Format output_format;
@@ -73,7 +76,8 @@ struct ModelSpec {
         const std::uint64_t h = hidden;
         std::uint64_t layer = h * q_width() * 2 + h * kv_width() * 2 + h * feed_forward * 3 + 2 * h;
         if (qkv_bias) layer += q_width() + 2 * static_cast<std::uint64_t>(kv_width());
-        return layer * layers + h * vocabulary * (tied_output ? 1 : 2) + h + (rope_factors ? rope_dim / 2 : 0);
+        return layer * layers + h * vocabulary * (tied_output ? 1 : 2) + h +
+               (rope_factors ? rope_dim / 2 : 0);
     }
 
     /// What is wrong with the shape, or an empty text. Bounds keep every product within 64 bits.
@@ -81,12 +85,16 @@ struct ModelSpec {
         if (layers == 0 || layers > 4096) return "the number of layers must be 1 to 4096";
         if (hidden == 0 || hidden > 1u << 20) return "the hidden size must be 1 to 1048576";
         if (heads == 0 || heads > 4096) return "the number of heads must be 1 to 4096";
-        if (kv_heads == 0 || heads % kv_heads != 0) return "the number of key heads must divide the number of heads";
+        if (kv_heads == 0 || heads % kv_heads != 0)
+            return "the number of key heads must divide the number of heads";
         if (heads / kv_heads > 64) return "at most 64 query heads may share a key head";
-        if (head_dim == 0 || head_dim > 1024 || head_dim % 2 != 0) return "the head size must be even and 2 to 1024";
-        if (feed_forward == 0 || feed_forward > 1u << 24) return "the feed-forward size must be 1 to 16777216";
+        if (head_dim == 0 || head_dim > 1024 || head_dim % 2 != 0)
+            return "the head size must be even and 2 to 1024";
+        if (feed_forward == 0 || feed_forward > 1u << 24)
+            return "the feed-forward size must be 1 to 16777216";
         if (vocabulary == 0 || vocabulary > 1u << 24) return "the vocabulary must have 1 to 16777216 tokens";
-        if (trained_context == 0 || trained_context > 1u << 30) return "the trained context must be 1 to 2^30 tokens";
+        if (trained_context == 0 || trained_context > 1u << 30)
+            return "the trained context must be 1 to 2^30 tokens";
         if (rope_dim == 0 || rope_dim > head_dim || rope_dim % 2 != 0) {
             return "the rotary size must be even and at most the head size";
         }

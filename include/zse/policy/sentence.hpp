@@ -61,7 +61,8 @@ constexpr auto decimal() {
     return digits;
 }
 
-/// Stops compilation unless Accepted; the compiler prints S, which says what was refused, why, and the way out.
+/// Stops compilation unless Accepted; the compiler prints S, which says what was refused, why, and the way
+/// out.
 template <Sentence S, bool Accepted>
 constexpr bool require() {
     static_assert(Accepted, "zse refuses this; the sentence S of require() says what, why, and the way out");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decides which rows each step computes: admits, chunks prompts, keeps to the token budget. No threads, clock or model.
+// Decides which rows each step computes: admits, chunks prompts, keeps to the token budget. No threads, clock
+// or model.
 #pragma once
 
 #include <zse/core/error.hpp>
@@ -42,7 +43,9 @@ struct Chunk {
 /// submit, next, commit. A sequence keeps its slot from admission to its end; requests are admitted in order.
 class Scheduler {
 public:
-    explicit Scheduler(Budget budget) : budget_(budget), running_(budget.slots) { chunks_.reserve(budget.slots); }
+    explicit Scheduler(Budget budget) : budget_(budget), running_(budget.slots) {
+        chunks_.reserve(budget.slots);
+    }
 
     void submit(const Demand& demand) { waiting_.push_back(demand); }
 
@@ -58,9 +61,9 @@ public:
         }
     }
 
-    /// The rows of the next step: one for each sequence that generates, then prompt chunks, oldest first, from what is
-    /// left of the budget. Generating sequences come first, so a long prompt never starves them. Empty where nothing
-    /// runs. Nothing is allocated.
+    /// The rows of the next step: one for each sequence that generates, then prompt chunks, oldest first,
+    /// from what is left of the budget. Generating sequences come first, so a long prompt never starves them.
+    /// Empty where nothing runs. Nothing is allocated.
     std::span<const Chunk> next() {
         chunks_.clear();
         std::uint32_t tokens = budget_.tokens;

@@ -25,8 +25,8 @@ struct ChatMessage {
 struct ChatContext {
     std::string bos_token{};  ///< text of the token; empty: the model has none, and the name is undefined
     std::string eos_token{};
-    bool add_generation_prompt = true;       ///< ends with the opening of the assistant's turn
-    std::optional<jinja::Value> tools{};     ///< a list of dicts as in OpenAI's API; absent: none
+    bool add_generation_prompt = true;                ///< ends with the opening of the assistant's turn
+    std::optional<jinja::Value> tools{};              ///< a list of dicts as in OpenAI's API; absent: none
     std::map<std::string, jinja::Value> variables{};  ///< by name; they win over the names above
     std::optional<jinja::LocalSeconds> now{};         ///< what strftime_now shows; absent: the local time
 };
@@ -37,7 +37,8 @@ public:
     explicit ChatTemplate(std::string_view source, jinja::Limits limits = {}) : template_(source, limits) {}
 
     /// Errors: as jinja::Template::render; a message that is not valid UTF-8 is invalid_input.
-    [[nodiscard]] std::string render(std::span<const ChatMessage> messages, const ChatContext& context = {}) const {
+    [[nodiscard]] std::string render(std::span<const ChatMessage> messages,
+                                     const ChatContext& context = {}) const {
         std::vector<jinja::Value> turns;
         turns.reserve(messages.size());
         for (const ChatMessage& message : messages) {
@@ -68,8 +69,8 @@ private:
     static void require_utf8(std::string_view part) {
         const std::size_t invalid = find_invalid_utf8(part);
         if (invalid == std::string_view::npos) return;
-        throw Error(ErrorCode::invalid_input,
-                    text("a chat message is UTF-8 text, but byte ", invalid, " of one is not; convert it first"));
+        throw Error(ErrorCode::invalid_input, text("a chat message is UTF-8 text, but byte ", invalid,
+                                                   " of one is not; convert it first"));
     }
 
     jinja::Template template_;

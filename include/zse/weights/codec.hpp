@@ -19,8 +19,10 @@ concept WeightCodec = requires(const float* values, float* decoded, std::byte* c
                                std::size_t columns) {
     { C::format } -> std::convertible_to<Format>;
     typename C::Block;
-    { C::encode_row(values, columns, coded) } noexcept;
-    { C::decode_row(stored, columns, decoded) } noexcept;
+    { C::encode_row(values, columns, coded) }
+    noexcept;
+    { C::decode_row(stored, columns, decoded) }
+    noexcept;
 };
 
 /// A policy that holds every matrix in one codec C: the base of the dense and block formats.
@@ -35,9 +37,12 @@ struct uniform {
 namespace detail {
 
 /// Nearest integer, ties to even: what the vector conversions do, so that encoders agree with them.
-inline int nearest(float value) noexcept { return static_cast<int>(std::nearbyintf(value)); }
+inline int nearest(float value) noexcept {
+    return static_cast<int>(std::nearbyintf(value));
+}
 
-/// 1 / scale, or 0 where there is no such float: for a scale of zero, or one so small that weights round to zero.
+/// 1 / scale, or 0 where there is no such float: for a scale of zero, or one so small that weights round to
+/// zero.
 inline float inverse_of(float scale) noexcept {
     const float inverse = 1.0f / scale;
     return std::isfinite(inverse) ? inverse : 0.0f;

@@ -11,7 +11,8 @@ namespace zse::inline v1 {
 namespace weights {
 
 /// Symmetric: weight = scale * code, code in [-127, 127], scale = greatest magnitude / 127.
-/// Layout of a block: f16 scale, then `Group` codes. (GGUF's Q8_0 for Group 32: 34 bytes, 8.5 bits per weight.)
+/// Layout of a block: f16 scale, then `Group` codes. (GGUF's Q8_0 for Group 32: 34 bytes, 8.5 bits per
+/// weight.)
 template <std::uint16_t Group, FormatId Id>
 struct Symmetric8 {
     static constexpr Format format{Id, Group};
@@ -22,16 +23,17 @@ struct Symmetric8 {
     static_assert(sizeof(Block) == 2 + Group && sizeof(Block) == format.group_bytes());
 
     static void encode_row(const float* values, std::size_t columns, std::byte* row) noexcept {
-        detail::for_each_block<Block>(row, columns, Group, [&](std::size_t first, std::size_t count, std::byte* at) {
-            Block block{};
-            const float scale = std::fabs(detail::extreme({values + first, count})) / 127.0f;
-            block.scale = v1::f16(scale);
-            const float inverse = detail::inverse_of(scale);
-            for (std::size_t i = 0; i < count; ++i) {
-                block.codes[i] = static_cast<std::int8_t>(detail::nearest(values[first + i] * inverse));
-            }
-            std::memcpy(at, &block, sizeof block);
-        });
+        detail::for_each_block<Block>(
+            row, columns, Group, [&](std::size_t first, std::size_t count, std::byte* at) {
+                Block block{};
+                const float scale = std::fabs(detail::extreme({values + first, count})) / 127.0f;
+                block.scale = v1::f16(scale);
+                const float inverse = detail::inverse_of(scale);
+                for (std::size_t i = 0; i < count; ++i) {
+                    block.codes[i] = static_cast<std::int8_t>(detail::nearest(values[first + i] * inverse));
+                }
+                std::memcpy(at, &block, sizeof block);
+            });
     }
     static void decode_row(const std::byte* row, std::size_t columns, float* values) noexcept {
         detail::for_each_block<Block>(row, columns, Group,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// 4-bit NormalFloat: sixteen levels that split a normal distribution into equal parts (QLoRA, arXiv 2305.14314).
+// 4-bit NormalFloat: sixteen levels that split a normal distribution into equal parts (QLoRA, arXiv
+// 2305.14314).
 #pragma once
 
 #include <zse/core/dtype.hpp>
@@ -31,11 +32,11 @@ inline constexpr std::array<float, 16> nf4_levels{-1.0f,
                                                   1.0f};
 
 /// weight = scale * level[code], scale = greatest magnitude of the block.
-/// Layout: f16 scale, Group / 2 bytes: byte j holds element j below and element j + Group / 2 above, so that one load
-/// gives neighbours. 4 + 16 / Group bits per weight: 4.25 for 64.
+/// Layout: f16 scale, Group / 2 bytes: byte j holds element j below and element j + Group / 2 above, so that
+/// one load gives neighbours. 4 + 16 / Group bits per weight: 4.25 for 64.
 ///
-/// The embedding and the output matrix are held as int8<32>: they are read one row at a time or once a token, and 4
-/// bits cost most there.
+/// The embedding and the output matrix are held as int8<32>: they are read one row at a time or once a token,
+/// and 4 bits cost most there.
 template <std::uint16_t Group = 64>
 struct nf4 {
     static_assert(policy::require<"zse: weights::nf4<" + policy::decimal<Group>() +
@@ -60,18 +61,19 @@ struct nf4 {
     }
 
     static void encode_row(const float* values, std::size_t columns, std::byte* row) noexcept {
-        detail::for_each_block<Block>(row, columns, Group, [&](std::size_t first, std::size_t count, std::byte* at) {
-            Block block{};
-            block.scale = v1::f16(std::fabs(detail::extreme({values + first, count})));
-            const float scale = static_cast<float>(block.scale);
-            const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
-            for (std::size_t i = 0; i < Group; ++i) {
-                const unsigned code = i < count ? nearest_level(values[first + i] * inverse) : 7u;
-                block.nibbles[i % half] =
-                    static_cast<std::uint8_t>(block.nibbles[i % half] | (i < half ? code : code << 4));
-            }
-            std::memcpy(at, &block, sizeof block);
-        });
+        detail::for_each_block<Block>(
+            row, columns, Group, [&](std::size_t first, std::size_t count, std::byte* at) {
+                Block block{};
+                block.scale = v1::f16(std::fabs(detail::extreme({values + first, count})));
+                const float scale = static_cast<float>(block.scale);
+                const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
+                for (std::size_t i = 0; i < Group; ++i) {
+                    const unsigned code = i < count ? nearest_level(values[first + i] * inverse) : 7u;
+                    block.nibbles[i % half] =
+                        static_cast<std::uint8_t>(block.nibbles[i % half] | (i < half ? code : code << 4));
+                }
+                std::memcpy(at, &block, sizeof block);
+            });
     }
     static void decode_row(const std::byte* row, std::size_t columns, float* values) noexcept {
         detail::for_each_block<Block>(

@@ -12,13 +12,14 @@ namespace zse::inline v1 {
 namespace kernels {
 namespace HWY_NAMESPACE {
 
-// Both paths give each (token, row) one accumulator of `lanes` sums, fed in order of k, and add the lanes at the end in
-// one fixed order. So one token alone and the same token among many have equal bits.
+// Both paths give each (token, row) one accumulator of `lanes` sums, fed in order of k, and add the lanes at
+// the end in one fixed order. So one token alone and the same token among many have equal bits.
 //
-// Loops over the register tile carry an unroll pragma: without it -O2 keeps the accumulators in memory, at half the speed.
+// Loops over the register tile carry an unroll pragma: without it -O2 keeps the accumulators in memory, at
+// half the speed.
 
-/// A register tile of 4 rows by 6 tokens is 24 accumulators, 4 weights and an activation: it fits 32 registers. With 16
-/// registers it is 4 by 2.
+/// A register tile of 4 rows by 6 tokens is 24 accumulators, 4 weights and an activation: it fits 32
+/// registers. With 16 registers it is 4 by 2.
 #if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64
 inline constexpr std::size_t tile_tokens = 6;
 #else
@@ -28,12 +29,14 @@ inline constexpr std::size_t tile_rows = 4;
 /// Up to this many tokens, decoding in registers beats writing a panel.
 inline constexpr std::size_t fused_tokens = 2;
 
-HWY_INLINE void put(float* y, float value, bool accumulate) { *y = accumulate ? *y + value : value; }
+HWY_INLINE void put(float* y, float value, bool accumulate) {
+    *y = accumulate ? *y + value : value;
+}
 
 /// The tile of Rows rows of a panel of float32 by Tokens tokens.
 template <std::size_t Rows, std::size_t Tokens>
-HWY_INLINE void panel_tile(const float* panel, std::size_t panel_step, const float* x, std::size_t columns, float* y,
-                           std::size_t y_stride, bool accumulate) {
+HWY_INLINE void panel_tile(const float* panel, std::size_t panel_step, const float* x, std::size_t columns,
+                           float* y, std::size_t y_stride, bool accumulate) {
     VecF sums[Rows][Tokens];
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < Rows; ++r) {
@@ -71,16 +74,16 @@ HWY_INLINE void panel_tile(const float* panel, std::size_t panel_step, const flo
 }
 
 template <std::size_t Rows>
-HWY_INLINE void panel_tokens(const float* panel, std::size_t panel_step, const LinearTile& tile, std::size_t columns,
-                             float* y) {
+HWY_INLINE void panel_tokens(const float* panel, std::size_t panel_step, const LinearTile& tile,
+                             std::size_t columns, float* y) {
     std::size_t t = 0;
     for (; t + tile_tokens <= tile.tokens; t += tile_tokens) {
         panel_tile<Rows, tile_tokens>(panel, panel_step, tile.x + t * columns, columns, y + t * tile.y_stride,
                                       tile.y_stride, tile.accumulate);
     }
     for (; t < tile.tokens; ++t) {
-        panel_tile<Rows, 1>(panel, panel_step, tile.x + t * columns, columns, y + t * tile.y_stride, tile.y_stride,
-                            tile.accumulate);
+        panel_tile<Rows, 1>(panel, panel_step, tile.x + t * columns, columns, y + t * tile.y_stride,
+                            tile.y_stride, tile.accumulate);
     }
 }
 
@@ -114,7 +117,8 @@ void decode_row(const std::byte* row, std::size_t columns, float* values) noexce
 
 /// Rows and Tokens by decoding each block into registers.
 template <class Codec, std::size_t Rows, std::size_t Tokens>
-HWY_INLINE void fused_tile(const Matrix& weights, std::size_t row, const LinearTile& tile, std::size_t token) {
+HWY_INLINE void fused_tile(const Matrix& weights, std::size_t row, const LinearTile& tile,
+                           std::size_t token) {
     using Blocks = Unpack<Codec>;
     const std::size_t columns = weights.columns;
     const float* x = tile.x + token * columns;
@@ -167,7 +171,8 @@ HWY_INLINE void fused_tile(const Matrix& weights, std::size_t row, const LinearT
 template <class Codec, std::size_t Tokens>
 HWY_INLINE void fused_rows(const Matrix& weights, const LinearTile& tile) {
     std::size_t row = tile.first;
-    for (; row + tile_rows <= tile.last; row += tile_rows) fused_tile<Codec, tile_rows, Tokens>(weights, row, tile, 0);
+    for (; row + tile_rows <= tile.last; row += tile_rows)
+        fused_tile<Codec, tile_rows, Tokens>(weights, row, tile, 0);
     for (; row < tile.last; ++row) fused_tile<Codec, 1, Tokens>(weights, row, tile, 0);
 }
 
@@ -180,9 +185,11 @@ void linear(const Matrix& weights, const LinearTile& tile) noexcept {
     const std::size_t columns = weights.columns;
     const std::size_t step = panel_stride(columns);
     for (std::size_t first = tile.first; first < tile.last; first += panel_rows(columns)) {
-        const std::size_t rows = tile.last - first < panel_rows(columns) ? tile.last - first : panel_rows(columns);
+        const std::size_t rows =
+            tile.last - first < panel_rows(columns) ? tile.last - first : panel_rows(columns);
         if constexpr (Codec::format.id == v1::weights::FormatId::f32) {
-            multiply_panel(reinterpret_cast<const float*>(weights.row(first)), columns, rows, first, tile, columns);
+            multiply_panel(reinterpret_cast<const float*>(weights.row(first)), columns, rows, first, tile,
+                           columns);
         } else {
             for (std::size_t r = 0; r < rows; ++r) {
                 decode_row<Codec>(weights.row(first + r), columns, tile.panel + r * step);

@@ -13,8 +13,8 @@
 
 namespace zse::inline v1 {
 namespace kernels {
-/// Kernels live in a namespace named after their instruction set, so that translation units built with different
-/// flags can be linked together.
+/// Kernels live in a namespace named after their instruction set, so that translation units built with
+/// different flags can be linked together.
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -27,7 +27,9 @@ inline constexpr std::size_t lanes = HWY_LANES(float);
 static_assert(lanes <= 16, "zse: kernels unpack 4-bit blocks by halves of 16");
 
 /// Sum of the lanes, always in the same order.
-HWY_INLINE float sum_lanes(VecF v) { return hn::GetLane(hn::SumOfLanes(f32_tag, v)); }
+HWY_INLINE float sum_lanes(VecF v) {
+    return hn::GetLane(hn::SumOfLanes(f32_tag, v));
+}
 
 /// `count` floats from p, zeros above.
 HWY_INLINE VecF load_up_to(const float* p, std::size_t count) {

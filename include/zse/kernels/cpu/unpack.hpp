@@ -30,7 +30,8 @@ HWY_INLINE hn::Vec<I32> widen_signed(const std::int8_t* bytes) {
     return hn::PromoteTo(I32(), hn::LoadU(hn::Rebind<std::int8_t, F32>(), bytes));
 }
 
-/// Vector `first / lanes` of the codes of a block whose byte j holds element j below and element j + half above.
+/// Vector `first / lanes` of the codes of a block whose byte j holds element j below and element j + half
+/// above.
 HWY_INLINE hn::Vec<I32> nibbles(const std::uint8_t* bytes, std::size_t first, std::size_t half) {
     const hn::Vec<I32> pair = widen_unsigned(bytes + first % half);
     return first < half ? hn::And(pair, hn::Set(I32(), 0x0f)) : hn::ShiftRight<4>(pair);

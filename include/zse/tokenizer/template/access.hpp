@@ -16,20 +16,20 @@ namespace tokenizer::jinja::detail {
 /// Attributes that Python's types have. They hide a dict's keys of the same name behind a dot.
 inline bool has_method(const Value& value, std::string_view name) {
     static constexpr std::string_view of_strings[] = {
-        "capitalize", "casefold",   "center",       "count",        "encode",    "endswith",  "expandtabs",
-        "find",       "format",     "format_map",   "index",        "isalnum",   "isalpha",   "isascii",
-        "isdecimal",  "isdigit",    "isidentifier", "islower",      "isnumeric", "isprintable", "isspace",
-        "istitle",    "isupper",    "join",         "ljust",        "lower",     "lstrip",    "maketrans",
-        "partition",  "removeprefix", "removesuffix", "replace",    "rfind",     "rindex",    "rjust",
-        "rpartition", "rsplit",     "rstrip",       "split",        "splitlines", "startswith", "strip",
-        "swapcase",   "title",      "translate",    "upper",        "zfill"};
+        "capitalize", "casefold",     "center",       "count",   "encode",     "endswith",    "expandtabs",
+        "find",       "format",       "format_map",   "index",   "isalnum",    "isalpha",     "isascii",
+        "isdecimal",  "isdigit",      "isidentifier", "islower", "isnumeric",  "isprintable", "isspace",
+        "istitle",    "isupper",      "join",         "ljust",   "lower",      "lstrip",      "maketrans",
+        "partition",  "removeprefix", "removesuffix", "replace", "rfind",      "rindex",      "rjust",
+        "rpartition", "rsplit",       "rstrip",       "split",   "splitlines", "startswith",  "strip",
+        "swapcase",   "title",        "translate",    "upper",   "zfill"};
     static constexpr std::string_view of_dicts[] = {"copy", "fromkeys", "get", "items", "keys", "values"};
     static constexpr std::string_view of_lists[] = {"copy", "count", "index"};
     static constexpr std::string_view of_tuples[] = {"count", "index"};
-    static constexpr std::string_view of_numbers[] = {"as_integer_ratio", "bit_count",  "bit_length", "conjugate",
-                                                      "denominator",      "from_bytes", "fromhex",    "hex",
-                                                      "imag",             "is_integer", "numerator",  "real",
-                                                      "to_bytes"};
+    static constexpr std::string_view of_numbers[] = {
+        "as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator",
+        "from_bytes",       "fromhex",   "hex",        "imag",      "is_integer",
+        "numerator",        "real",      "to_bytes"};
     const auto among = [name](const auto& names) {
         return std::find(std::begin(names), std::end(names), name) != std::end(names);
     };
@@ -45,7 +45,7 @@ inline bool has_method(const Value& value, std::string_view name) {
 /// Methods that would change a list or dict. Chat templates run in a sandbox that hides them.
 inline bool is_hidden_method(const Value& value, std::string_view name) {
     static constexpr std::string_view of_dicts[] = {"clear", "pop", "popitem", "setdefault", "update"};
-    static constexpr std::string_view of_lists[] = {"append", "clear", "extend", "insert",
+    static constexpr std::string_view of_lists[] = {"append", "clear",  "extend",  "insert",
                                                     "pop",    "remove", "reverse", "sort"};
     const auto among = [name](const auto& names) {
         return std::find(std::begin(names), std::end(names), name) != std::end(names);
@@ -70,12 +70,14 @@ inline Value loop_attribute(const LoopObject& loop, std::string_view name) {
         return loop.index == 0 ? Value::undefined("there is no previous item") : loop.items[loop.index - 1];
     }
     if (name == "nextitem") {
-        return loop.index + 1 == count ? Value::undefined("there is no next item") : loop.items[loop.index + 1];
+        return loop.index + 1 == count ? Value::undefined("there is no next item")
+                                       : loop.items[loop.index + 1];
     }
     return Value::undefined(text("a loop has no ", in_quotes(name)));
 }
 
-/// The attribute that is not an element: a method, or what a namespace, loop or macro has. Undefined otherwise.
+/// The attribute that is not an element: a method, or what a namespace, loop or macro has. Undefined
+/// otherwise.
 inline Value own_attribute(Budget& budget, const Value& value, std::string_view name) {
     budget.bytes(sizeof(CallableObject) + name.size());
     if (auto* space = value.object<NamespaceObject>()) {
@@ -91,7 +93,8 @@ inline Value own_attribute(Budget& budget, const Value& value, std::string_view 
     }
     if (const auto* callable = value.object<const CallableObject>(); callable != nullptr && callable->macro) {
         if (name == "name") return callable->name;
-        if (name == "arguments" || name.starts_with("catch_") || name == "caller" || name == "explicit_caller") {
+        if (name == "arguments" || name.starts_with("catch_") || name == "caller" ||
+            name == "explicit_caller") {
             fail_unsupported("a macro's attribute ", in_quotes(name), " is left out");
         }
     }
@@ -122,14 +125,15 @@ inline Value get_path(Budget& budget, Value value, const Value& path) {
     if (path.is_integer()) return get_item(budget, value, path);
     if (!path.is_string()) {
         require_defined(path);
-        fail_input("an attribute is given as a string or an integer, but a value of type ", type_name(path), " came");
+        fail_input("an attribute is given as a string or an integer, but a value of type ", type_name(path),
+                   " came");
     }
     std::string_view rest = path.as_string();
     while (true) {
         const std::size_t end = std::min(rest.find('.'), rest.size());
         const std::string_view part = rest.substr(0, end);
-        const bool is_index =
-            !part.empty() && part.size() < 10 && part.find_first_not_of("0123456789") == std::string_view::npos;
+        const bool is_index = !part.empty() && part.size() < 10 &&
+                              part.find_first_not_of("0123456789") == std::string_view::npos;
         budget.step();
         value = get_item(budget, value, is_index ? Value(std::stol(std::string(part))) : Value(part));
         if (end == rest.size()) return value;

@@ -23,7 +23,8 @@ struct Arguments {
 class Bound {
 public:
     /// Matches like Python: too many, unknown and doubled arguments fail. `callee` is, say, "filter join".
-    Bound(std::string_view callee, std::initializer_list<std::string_view> parameters, const Arguments& arguments)
+    Bound(std::string_view callee, std::initializer_list<std::string_view> parameters,
+          const Arguments& arguments)
         : callee_(callee), parameters_(parameters), values_(parameters.size(), nullptr) {
         if (arguments.positional.size() > parameters.size()) {
             fail_input("the ", callee, " takes at most ", parameters.size(), " arguments, but ",
@@ -33,8 +34,9 @@ public:
         for (const auto& [name, value] : arguments.named) {
             std::size_t place = 0;
             while (place < parameters_.size() && parameters_[place] != name) ++place;
-            if (place == parameters_.size()) fail_input("the ", callee, " takes no argument ", name);
-            if (values_[place] != nullptr) fail_input("the ", callee, " is given its argument ", name, " twice");
+            if (place == parameters_.size()) fail_input("the ", callee, " takes no argument ", in_quotes(name));
+            if (values_[place] != nullptr)
+                fail_input("the ", callee, " is given its argument ", in_quotes(name), " twice");
             values_[place] = &value;
         }
     }
@@ -47,7 +49,9 @@ public:
         if (!has(i)) fail_input("the ", callee_, " needs an argument ", parameters_[i]);
         return *values_[i];
     }
-    [[nodiscard]] Value get(std::size_t i, const Value& fallback) const { return has(i) ? *values_[i] : fallback; }
+    [[nodiscard]] Value get(std::size_t i, const Value& fallback) const {
+        return has(i) ? *values_[i] : fallback;
+    }
 
     [[nodiscard]] const std::string& string(std::size_t i) const {
         const Value& value = get(i);

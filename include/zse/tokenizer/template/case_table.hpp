@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upper, lower and title case beyond ASCII, after Unicode 14.0.0. Written by tests/tokenizer/make_case_table.py.
+// Upper, lower and title case beyond ASCII, after Unicode 14.0.0. Written by
+// tests/tokenizer/make_case_table.py.
 #pragma once
 
 #include <zse/core/version.hpp>

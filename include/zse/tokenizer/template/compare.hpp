@@ -106,7 +106,8 @@ inline std::partial_ordering order(Budget& budget, const Value& a, const Value& 
     }
     const std::size_t common = std::min(left->items.size(), right->items.size());
     for (std::size_t i = 0; i < common; ++i) {
-        if (!equal(budget, left->items[i], right->items[i])) return order(budget, left->items[i], right->items[i]);
+        if (!equal(budget, left->items[i], right->items[i]))
+            return order(budget, left->items[i], right->items[i]);
     }
     return left->items.size() <=> right->items.size();
 }
@@ -117,7 +118,8 @@ inline std::vector<Value> walk(Budget& budget, const Value& value) {
     std::vector<Value> items;
     if (auto* sequence = value.object<SequenceObject>()) {
         budget.bytes(saturating_mul(sequence->items.size(), sizeof(Value)));
-        items.assign(sequence->items.begin() + static_cast<std::ptrdiff_t>(sequence->walked), sequence->items.end());
+        items.assign(sequence->items.begin() + static_cast<std::ptrdiff_t>(sequence->walked),
+                     sequence->items.end());
         if (sequence->kind == SequenceKind::generator) sequence->walked = sequence->items.size();
     } else if (value.is_dict()) {
         budget.bytes(saturating_mul(value.entries().size(), sizeof(Value)));

@@ -15,8 +15,8 @@ namespace tokenizer::jinja::detail {
 
 class Renderer : ExpressionEvaluator {
 public:
-    /// The text of a template for a context, a dict. Errors carry the line where they arose, except the template's
-    /// own from raise_exception.
+    /// The text of a template for a context, a dict. Errors carry the line where they arose, except the
+    /// template's own from raise_exception.
     static std::string render(const Block& block, const Value& context, const Limits& limits,
                               std::optional<LocalSeconds> now) {
         Renderer renderer(context, limits, now);
@@ -25,7 +25,8 @@ public:
         } catch (const RaisedByTemplate& error) {
             throw Error(error.code(), error.what(), error.where());
         } catch (const Error& error) {
-            throw Error(error.code(), text("template line ", renderer.line_, ": ", error.what()), error.where());
+            throw Error(error.code(), text("template line ", renderer.line_, ": ", error.what()),
+                        error.where());
         }
         return std::move(renderer.output_);
     }
@@ -49,7 +50,8 @@ private:
         for (const Statement& statement : block) {
             budget().step();
             line_ = statement.line;
-            const Flow flow = std::visit([this](const auto& node) { return this->run(node); }, statement.node);
+            const Flow flow =
+                std::visit([this](const auto& node) { return this->run(node); }, statement.node);
             if (flow != Flow::next) return flow;
         }
         return Flow::next;
@@ -129,7 +131,8 @@ private:
         const Flow flow = capture(node.body, captured);
         if (flow != Flow::next) return flow;
         const Value value = filtered(&node.filter, std::move(captured));
-        if (!value.is_string()) fail_input("{% filter %} needs filters that give text, but got a ", type_name(value));
+        if (!value.is_string())
+            fail_input("{% filter %} needs filters that give text, but got a ", type_name(value));
         write(value.as_string());
         return Flow::next;
     }
@@ -212,7 +215,8 @@ private:
         if (target.is_tuple) {
             const std::vector<Value> items = walk(budget(), value);
             if (items.size() != target.parts.size()) {
-                fail_input(target.parts.size(), " names take as many values, but ", items.size(), " are given");
+                fail_input(target.parts.size(), " names take as many values, but ", items.size(),
+                           " are given");
             }
             for (std::size_t i = 0; i < items.size(); ++i) assign(target.parts[i], items[i]);
             return;
@@ -224,8 +228,8 @@ private:
         const Value owner = lookup(target.name);
         auto* space = owner.object<NamespaceObject>();
         if (space == nullptr) {
-            fail_input("only a namespace's attributes can be set, but ", in_quotes(target.name), " is of type ",
-                       type_name(owner));
+            fail_input("only a namespace's attributes can be set, but ", in_quotes(target.name),
+                       " is of type ", type_name(owner));
         }
         check_namespace_name(target.attribute);
         budget().step(space->attributes.size() / 8 + 1);

@@ -90,7 +90,8 @@ protected:
         }
         if (nodes.more_named) {
             const Value more = evaluate(*nodes.more_named);
-            if (!more.is_dict()) fail_input("arguments behind ** come from a dict, but a ", type_name(more), " was given");
+            if (!more.is_dict())
+                fail_input("arguments behind ** come from a dict, but a ", type_name(more), " was given");
             budget().step(more.entries().size() * (arguments.named.size() + more.entries().size()) / 8);
             for (const auto& [key, value] : more.entries()) {
                 if (!key.is_string()) fail_input("the names of arguments behind ** are strings");
@@ -161,7 +162,8 @@ private:
         if (node.kind == UnaryNode::Kind::not_) return !is_true(operand);
         if (node.kind == UnaryNode::Kind::minus) return negate(operand);
         require_defined(operand);
-        if (!operand.is_number()) fail_input("the operator + does not take a value of type ", type_name(operand));
+        if (!operand.is_number())
+            fail_input("the operator + does not take a value of type ", type_name(operand));
         return operand.is_boolean() ? Value(operand.as_integer()) : operand;
     }
 
@@ -223,7 +225,9 @@ private:
             case Postfix::Kind::attribute: return get_attribute(budget(), value, postfix.name);
             case Postfix::Kind::item: return get_item(budget(), value, evaluate(*postfix.index));
             case Postfix::Kind::slice: {
-                const auto bound = [this](const ExpressionPtr& node) { return node ? evaluate(*node) : Value(nullptr); };
+                const auto bound = [this](const ExpressionPtr& node) {
+                    return node ? evaluate(*node) : Value(nullptr);
+                };
                 const Value start = bound(postfix.index);
                 const Value stop = bound(postfix.stop);
                 return slice(budget(), value, start, stop, bound(postfix.step));
@@ -233,9 +237,11 @@ private:
                 line_ = postfix.line;
                 return call_value(value, arguments);
             }
-            case Postfix::Kind::filter: return run_filter(budget(), postfix.name, value, evaluate(postfix.arguments));
+            case Postfix::Kind::filter:
+                return run_filter(budget(), postfix.name, value, evaluate(postfix.arguments));
             case Postfix::Kind::test:
-                return run_test(budget(), postfix.name, value, evaluate(postfix.arguments)) != postfix.negated;
+                return run_test(budget(), postfix.name, value, evaluate(postfix.arguments)) !=
+                       postfix.negated;
         }
         return {};
     }
@@ -254,7 +260,8 @@ private:
     [[gnu::noinline]] void bind(const MacroNode& macro, const Arguments& arguments) {
         const std::size_t count = macro.parameters.size();
         std::vector<const Value*> given(count, nullptr);
-        for (std::size_t i = 0; i < std::min(count, arguments.positional.size()); ++i) given[i] = &arguments.positional[i];
+        for (std::size_t i = 0; i < std::min(count, arguments.positional.size()); ++i)
+            given[i] = &arguments.positional[i];
         if (arguments.positional.size() > count && !macro.uses_varargs) {
             fail_input("the macro ", in_quotes(macro.name), " takes at most ", count, " arguments, but ",
                        arguments.positional.size(), " are given");
@@ -266,7 +273,8 @@ private:
             while (place < count && macro.parameters[place].name != name) ++place;
             if (place < count) {
                 if (given[place] != nullptr) {
-                    fail_input("the macro ", in_quotes(macro.name), " is given its argument ", in_quotes(name), " twice");
+                    fail_input("the macro ", in_quotes(macro.name), " is given its argument ",
+                               in_quotes(name), " twice");
                 }
                 given[place] = &value;
             } else if (name == "caller" && macro.uses_caller) {
@@ -287,15 +295,16 @@ private:
             } else if (parameter.fallback) {
                 scope_->set(parameter.name, evaluate(*parameter.fallback));
             } else {
-                scope_->set(parameter.name,
-                            Value::undefined(text("the parameter ", in_quotes(parameter.name), " is used, but not given")));
+                scope_->set(parameter.name, Value::undefined(text("the parameter ", in_quotes(parameter.name),
+                                                                  " is used, but not given")));
             }
         }
     }
 
     static std::vector<Value> positional_from(const Arguments& arguments, std::size_t begin) {
         if (begin >= arguments.positional.size()) return {};
-        return {arguments.positional.begin() + static_cast<std::ptrdiff_t>(begin), arguments.positional.end()};
+        return {arguments.positional.begin() + static_cast<std::ptrdiff_t>(begin),
+                arguments.positional.end()};
     }
 };
 

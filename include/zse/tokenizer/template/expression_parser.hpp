@@ -38,8 +38,8 @@ protected:
 
     [[nodiscard]] Level nest() {
         if (depth_ >= max_source_depth) {
-            fail_input("template line ", peek().line, ": statements and expressions nest at most ", max_source_depth,
-                       " levels, but here they go deeper");
+            fail_input("template line ", peek().line, ": statements and expressions nest at most ",
+                       max_source_depth, " levels, but here they go deeper");
         }
         return Level(depth_);
     }
@@ -145,7 +145,8 @@ protected:
     std::string assignable_name() {
         const Token& token = expect_kind(TokenKind::name, "a name");
         for (const std::string_view reserved : {"true", "false", "none", "True", "False", "None"}) {
-            if (token.text == reserved) fail_syntax(token.line, "'", reserved, "' is a value and cannot be assigned");
+            if (token.text == reserved)
+                fail_syntax(token.line, "'", reserved, "' is a value and cannot be assigned");
         }
         return token.text;
     }
@@ -181,7 +182,7 @@ private:
             case TokenKind::tag_begin: return "'{%'";
             case TokenKind::tag_end: return "'%}'";
             case TokenKind::string: return "a string";
-            default: return zse::text("'", token.text, "'");
+            default: return in_quotes(token.text);
         }
     }
 
@@ -205,7 +206,8 @@ private:
         return single;
     }
 
-    /// The operator at the cursor, where it has this precedence: from the loosest (0: or) to the tightest (6).
+    /// The operator at the cursor, where it has this precedence: from the loosest (0: or) to the tightest
+    /// (6).
     [[nodiscard]] std::optional<Operator> operator_at(int precedence) const {
         const Token& token = peek();
         if (token.kind == TokenKind::name) {
@@ -222,11 +224,13 @@ private:
             Operator operation;
         };
         static constexpr Row rows[] = {
-            {"==", 2, Operator::equal},     {"!=", 2, Operator::not_equal},     {"<", 2, Operator::less},
-            {"<=", 2, Operator::less_equal}, {">", 2, Operator::greater},        {">=", 2, Operator::greater_equal},
-            {"+", 3, Operator::add},        {"-", 3, Operator::subtract},       {"~", 4, Operator::concatenate},
-            {"*", 5, Operator::multiply},   {"/", 5, Operator::divide},         {"//", 5, Operator::floor_divide},
-            {"%", 5, Operator::modulo},     {"**", 6, Operator::power},
+            {"==", 2, Operator::equal},      {"!=", 2, Operator::not_equal},
+            {"<", 2, Operator::less},        {"<=", 2, Operator::less_equal},
+            {">", 2, Operator::greater},     {">=", 2, Operator::greater_equal},
+            {"+", 3, Operator::add},         {"-", 3, Operator::subtract},
+            {"~", 4, Operator::concatenate}, {"*", 5, Operator::multiply},
+            {"/", 5, Operator::divide},      {"//", 5, Operator::floor_divide},
+            {"%", 5, Operator::modulo},      {"**", 6, Operator::power},
         };
         for (const Row& row : rows) {
             if (row.precedence == precedence && row.symbol == token.text) return row.operation;
@@ -341,7 +345,7 @@ private:
     /// Parses one postfix, and says whether there was one. Calls may stand behind filters and tests as well.
     bool postfix(std::vector<Postfix>& postfixes, bool with_filters, bool& after_filter) {
         if (is_symbol("(")) {
-            Postfix call{Postfix::Kind::call, peek().line};
+            Postfix call = begin_postfix(Postfix::Kind::call, peek().line);
             call.arguments = arguments();
             postfixes.push_back(std::move(call));
             return true;
@@ -367,18 +371,26 @@ private:
         return false;
     }
 
+    static Postfix begin_postfix(Postfix::Kind kind, int line) {
+        Postfix postfix;
+        postfix.kind = kind;
+        postfix.line = line;
+        return postfix;
+    }
+
     Postfix attribute() {
         const int line = advance().line;
         const Token& token = advance();
         if (token.kind == TokenKind::integer) {
-            Postfix item{Postfix::Kind::item, line};
+            Postfix item = begin_postfix(Postfix::Kind::item, line);
             item.index = boxed({line, LiteralNode{Value(token.integer)}});
             return item;
         }
         if (token.kind != TokenKind::name) {
-            fail_syntax(token.line, "a name or number is expected behind '.', but ", describe(token), " was found");
+            fail_syntax(token.line, "a name or number is expected behind '.', but ", describe(token),
+                        " was found");
         }
-        Postfix postfix{Postfix::Kind::attribute, line};
+        Postfix postfix = begin_postfix(Postfix::Kind::attribute, line);
         postfix.name = token.text;
         return postfix;
     }
@@ -386,7 +398,7 @@ private:
     Postfix subscript() {
         const int line = peek().line;
         expect("[");
-        Postfix postfix{Postfix::Kind::item, line};
+        Postfix postfix = begin_postfix(Postfix::Kind::item, line);
         if (!is_symbol(":")) postfix.index = boxed(expression());
         if (accept(":")) {
             postfix.kind = Postfix::Kind::slice;
@@ -404,14 +416,14 @@ private:
 
     Postfix filter() {
         const Token& token = expect_kind(TokenKind::name, "the name of a filter");
-        Postfix postfix{Postfix::Kind::filter, token.line};
+        Postfix postfix = begin_postfix(Postfix::Kind::filter, token.line);
         postfix.name = token.text;
         if (is_symbol("(")) postfix.arguments = arguments();
         return postfix;
     }
 
     Postfix test() {
-        Postfix postfix{Postfix::Kind::test, advance().line};
+        Postfix postfix = begin_postfix(Postfix::Kind::test, advance().line);
         postfix.negated = accept_name("not");
         postfix.name = expect_kind(TokenKind::name, "the name of a test").text;
         if (is_symbol("(")) {
@@ -432,7 +444,8 @@ private:
         bool after_filter = false;
         while (this->postfix(postfixes, false, after_filter)) {
         }
-        if (!postfixes.empty()) argument = {line, PostfixNode{boxed(std::move(argument)), std::move(postfixes)}};
+        if (!postfixes.empty())
+            argument = {line, PostfixNode{boxed(std::move(argument)), std::move(postfixes)}};
         postfix.arguments.positional.push_back(std::move(argument));
         return postfix;
     }
@@ -456,10 +469,11 @@ private:
                 std::string name = advance().text;
                 advance();
                 if (nodes.names.size() == max_parameters) {
-                    fail_input("template line ", line, ": at most ", max_parameters, " named arguments can be given");
+                    fail_input("template line ", line, ": at most ", max_parameters,
+                               " named arguments can be given");
                 }
                 if (std::find(nodes.names.begin(), nodes.names.end(), name) != nodes.names.end()) {
-                    fail_syntax(line, "the argument ", name, " is given twice");
+                    fail_syntax(line, "the argument ", in_quotes(name), " is given twice");
                 }
                 nodes.names.push_back(std::move(name));
                 nodes.named.push_back(expression());

@@ -15,7 +15,8 @@
 namespace zse::inline v1 {
 namespace tokenizer::jinja::detail {
 
-inline Value run_filter(Budget& budget, const std::string& name, const Value& value, const Arguments& arguments);
+inline Value run_filter(Budget& budget, const std::string& name, const Value& value,
+                        const Arguments& arguments);
 
 inline Value length_filter(Budget& budget, const Value& value, const Arguments& arguments) {
     const Bound none("filter length", {}, arguments);
@@ -27,7 +28,8 @@ inline Value length_filter(Budget& budget, const Value& value, const Arguments& 
     if (value.is_dict()) return value.entries().size();
     const auto* sequence = value.object<SequenceObject>();
     if (sequence == nullptr || sequence->kind == SequenceKind::generator) {
-        fail_input("a value of type ", type_name(value), " has no length; put |list before it where it is lazy");
+        fail_input("a value of type ", type_name(value),
+                   " has no length; put |list before it where it is lazy");
     }
     return sequence->items.size();
 }
@@ -42,7 +44,8 @@ inline Value default_filter(Budget&, const Value& value, const Arguments& argume
 inline Value first_filter(Budget& budget, const Value& value, const Arguments& arguments) {
     const Bound none("filter first", {}, arguments);
     if (auto* sequence = value.object<SequenceObject>()) {
-        if (sequence->walked >= sequence->items.size()) return Value::undefined("an empty sequence has no first item");
+        if (sequence->walked >= sequence->items.size())
+            return Value::undefined("an empty sequence has no first item");
         const std::size_t place = sequence->walked;
         if (sequence->kind == SequenceKind::generator) ++sequence->walked;
         return sequence->items[place];
@@ -98,7 +101,8 @@ inline bool flag(const Bound& bound, std::size_t i) {
 
 /// Sorts stably by keys that `key_of` gives; pairs of key and value stand in for Python's key function.
 template <class KeyOf>
-std::vector<Value> sorted(Budget& budget, const std::vector<Value>& items, bool descending, const KeyOf& key_of) {
+std::vector<Value> sorted(Budget& budget, const std::vector<Value>& items, bool descending,
+                          const KeyOf& key_of) {
     std::vector<std::pair<Value, Value>> keyed;
     for (const Value& item : items) keyed.emplace_back(key_of(item), item);
     std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) {
@@ -112,7 +116,8 @@ std::vector<Value> sorted(Budget& budget, const std::vector<Value>& items, bool 
 inline Value sort_filter(Budget& budget, const Value& value, const Arguments& arguments) {
     const Bound bound("filter sort", {"reverse", "case_sensitive", "attribute"}, arguments);
     const Value* attribute = bound.has_value(2) ? &bound.get(2) : nullptr;
-    if (attribute != nullptr && attribute->is_string() && attribute->as_string().find(',') != std::string::npos) {
+    if (attribute != nullptr && attribute->is_string() &&
+        attribute->as_string().find(',') != std::string::npos) {
         fail_unsupported("sorting by several attributes at once is left out; sort twice, the last one first");
     }
     return Value::list(sorted(budget, walk(budget, value), flag(bound, 0), [&](const Value& item) {
@@ -141,7 +146,9 @@ inline Value unique_filter(Budget& budget, const Value& value, const Arguments& 
     for (const Value& item : walk(budget, value)) {
         Value key = sort_key(budget, item, attribute, flag(bound, 0));
         if (!can_be_key(key)) fail_input("the filter unique cannot compare values of type ", type_name(key));
-        if (std::any_of(keys.begin(), keys.end(), [&](const Value& seen) { return equal(budget, seen, key); })) continue;
+        if (std::any_of(keys.begin(), keys.end(),
+                        [&](const Value& seen) { return equal(budget, seen, key); }))
+            continue;
         keys.push_back(std::move(key));
         kept.push_back(item);
     }
@@ -192,11 +199,13 @@ inline Value join_filter(Budget& budget, const Value& value, const Arguments& ar
 inline Value batch_filter(Budget& budget, const Value& value, const Arguments& arguments) {
     const Bound bound("filter batch", {"linecount", "fill_with"}, arguments);
     const std::int64_t count = bound.integer(0);
-    if (count < 1) fail_input("the filter batch needs lines of at least 1 item, but ", count, " were asked for");
+    if (count < 1)
+        fail_input("the filter batch needs lines of at least 1 item, but ", count, " were asked for");
     std::vector<Value> lines;
     std::vector<Value> line;
     for (const Value& item : walk(budget, value)) {
-        if (static_cast<std::int64_t>(line.size()) == count) lines.push_back(Value::list(std::exchange(line, {})));
+        if (static_cast<std::int64_t>(line.size()) == count)
+            lines.push_back(Value::list(std::exchange(line, {})));
         line.push_back(item);
     }
     if (!line.empty() && bound.has_value(1)) {
@@ -241,15 +250,17 @@ template <bool by_attribute, bool keeps>
 Value select_filter(Budget& budget, const Value& value, const Arguments& arguments) {
     constexpr std::size_t test_place = by_attribute ? 1 : 0;
     if (!is_true(value)) return make_sequence(SequenceKind::generator, {});
-    if (by_attribute && arguments.positional.empty()) fail_input("selectattr and rejectattr need an attribute");
+    if (by_attribute && arguments.positional.empty())
+        fail_input("selectattr and rejectattr need an attribute");
     const bool has_test = arguments.positional.size() > test_place;
     const Arguments rest = has_test ? rest_of(arguments, test_place + 1) : Arguments{};
     std::vector<Value> kept;
     for (const Value& item : walk(budget, value)) {
         budget.step();
         const Value operand = by_attribute ? get_path(budget, item, arguments.positional[0]) : item;
-        const bool holds = has_test ? run_test(budget, name_argument("filter select", arguments, test_place), operand, rest)
-                                    : is_true(operand);
+        const bool holds =
+            has_test ? run_test(budget, name_argument("filter select", arguments, test_place), operand, rest)
+                     : is_true(operand);
         if (holds == keeps) kept.push_back(item);
     }
     return make_sequence(SequenceKind::generator, std::move(kept));
@@ -311,7 +322,8 @@ inline bool is_filter(std::string_view name) {
     return filters().find(name) != filters().end();
 }
 
-inline Value run_filter(Budget& budget, const std::string& name, const Value& value, const Arguments& arguments) {
+inline Value run_filter(Budget& budget, const std::string& name, const Value& value,
+                        const Arguments& arguments) {
     budget.step();
     const auto found = filters().find(name);
     if (found == filters().end()) fail_unsupported("zse knows no filter ", in_quotes(name));

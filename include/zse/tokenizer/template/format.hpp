@@ -93,7 +93,8 @@ private:
         const Value& value = next();
         require_defined(value);
         if (!value.is_number()) {
-            fail_input("a '%", std::string(1, type), "' needs a number, but was given a value of type ", type_name(value));
+            fail_input("a '%", std::string(1, type), "' needs a number, but was given a value of type ",
+                       type_name(value));
         }
         std::string sign_flags;
         if (flags.find('+') != std::string::npos) {
@@ -103,8 +104,10 @@ private:
         }
         char buffer[512];
         if (std::string_view("feEgG").find(type) != std::string_view::npos) {
-            const int digits = static_cast<int>(precision == no_precision ? 6 : std::min<std::size_t>(precision, 100));
-            if (flags.find('#') != std::string::npos) fail_unsupported("the flag # of '%' formats is left out");
+            const int digits =
+                static_cast<int>(precision == no_precision ? 6 : std::min<std::size_t>(precision, 100));
+            if (flags.find('#') != std::string::npos)
+                fail_unsupported("the flag # of '%' formats is left out");
             const std::string code = "%" + sign_flags + ".*" + type;
             std::snprintf(buffer, sizeof buffer, code.c_str(), digits, value.as_floating());
             return buffer;
@@ -118,8 +121,8 @@ private:
 
     static std::string whole(const Value& value, char type, const std::string& sign_flags) {
         const bool is_decimal = type == 'd' || type == 'i';
-        if (value.is_floating() && (!is_decimal || std::abs(value.as_floating()) >= 9e18 ||
-                                    std::isnan(value.as_floating()))) {
+        if (value.is_floating() &&
+            (!is_decimal || std::abs(value.as_floating()) >= 9e18 || std::isnan(value.as_floating()))) {
             fail_input("a '%", std::string(1, type), "' needs an integer, but was given a float");
         }
         const std::int64_t number =
@@ -127,7 +130,11 @@ private:
         const std::uint64_t magnitude =
             number < 0 ? 0 - static_cast<std::uint64_t>(number) : static_cast<std::uint64_t>(number);
         char digits[32];
-        std::snprintf(digits, sizeof digits, is_decimal ? "%llu" : type == 'x' ? "%llx" : type == 'X' ? "%llX" : "%llo",
+        std::snprintf(digits, sizeof digits,
+                      is_decimal    ? "%llu"
+                      : type == 'x' ? "%llx"
+                      : type == 'X' ? "%llX"
+                                    : "%llo",
                       static_cast<unsigned long long>(magnitude));
         return (number < 0 ? "-" : sign_flags) + digits;
     }
@@ -138,7 +145,8 @@ private:
         if (flags.find('-') != std::string::npos) {
             out_.append(part).append(missing, ' ');
         } else if (flags.find('0') != std::string::npos && type != 's' && type != 'r') {
-            const std::size_t sign = !part.empty() && (part[0] == '-' || part[0] == '+' || part[0] == ' ') ? 1 : 0;
+            const std::size_t sign =
+                !part.empty() && (part[0] == '-' || part[0] == '+' || part[0] == ' ') ? 1 : 0;
             out_.append(part.substr(0, sign)).append(missing, '0').append(part.substr(sign));
         } else {
             out_.append(missing, ' ').append(part);
@@ -223,7 +231,7 @@ inline Value format_braces(Budget& budget, const Value& format, const Arguments&
                 if (named.first == field) value = &named.second;
             }
         }
-        if (value == nullptr) fail_input("a place of format() has no value: {", field, "}");
+        if (value == nullptr) fail_input("a place of format() has no value: ", in_quotes(field));
         append_text(out, *value);
     }
     return out.take();

@@ -32,7 +32,7 @@ public:
 /// What functions may see of the rendering.
 struct Environment {
     Budget budget;
-    std::optional<LocalSeconds> now;  ///< absent: the machine's clock
+    std::optional<LocalSeconds> now;                             ///< absent: the machine's clock
     std::vector<std::shared_ptr<NamespaceObject>> namespaces{};  ///< all that were made, to end their cycles
 };
 
@@ -56,7 +56,8 @@ inline Value range_function(Environment& environment, const Arguments& arguments
     std::vector<Value> items;
     items.reserve(count);
     for (std::uint64_t i = 0; i < count; ++i) {
-        items.emplace_back(static_cast<std::int64_t>(static_cast<std::uint64_t>(start) + i * static_cast<std::uint64_t>(step)));
+        items.emplace_back(static_cast<std::int64_t>(static_cast<std::uint64_t>(start) +
+                                                     i * static_cast<std::uint64_t>(step)));
     }
     std::string printed = text("range(", start, ", ", stop);
     if (step != 1) printed += text(", ", step);
@@ -75,7 +76,8 @@ inline Value make_dict(Budget& budget, std::vector<Value::Entry> entries) {
 /// dict(mapping or pairs, name=value, ...)
 inline Value dict_function(Environment& environment, const Arguments& arguments) {
     std::vector<Value::Entry> entries;
-    if (arguments.positional.size() > 1) fail_input("dict() takes one dict or list of pairs, and named values");
+    if (arguments.positional.size() > 1)
+        fail_input("dict() takes one dict or list of pairs, and named values");
     if (!arguments.positional.empty()) {
         const Value& source = arguments.positional[0];
         require_defined(source);
@@ -85,7 +87,8 @@ inline Value dict_function(Environment& environment, const Arguments& arguments)
         } else {
             for (const Value& pair : walk(environment.budget, source)) {
                 std::vector<Value> both = walk(environment.budget, pair);
-                if (both.size() != 2) fail_input("dict() needs pairs, but an element has ", both.size(), " items");
+                if (both.size() != 2)
+                    fail_input("dict() needs pairs, but an element has ", both.size(), " items");
                 entries.emplace_back(std::move(both[0]), std::move(both[1]));
             }
         }
@@ -97,7 +100,8 @@ inline Value dict_function(Environment& environment, const Arguments& arguments)
 /// Python's sandbox hides names with an underscore before them again, so that they could not be read.
 inline void check_namespace_name(const std::string& name) {
     if (name.starts_with('_')) {
-        fail_unsupported("names in a namespace do not begin with an underscore, but one is ", in_quotes(name));
+        fail_unsupported("names in a namespace do not begin with an underscore, but one is ",
+                         in_quotes(name));
     }
 }
 
@@ -122,7 +126,8 @@ inline Value namespace_function(Environment& environment, const Arguments& argum
 inline std::tm local_time(const std::optional<LocalSeconds>& now) {
     std::tm fields{};
     const std::time_t seconds = now ? static_cast<std::time_t>(now->count()) : std::time(nullptr);
-    const bool known = now ? ::gmtime_r(&seconds, &fields) != nullptr : ::localtime_r(&seconds, &fields) != nullptr;
+    const bool known =
+        now ? ::gmtime_r(&seconds, &fields) != nullptr : ::localtime_r(&seconds, &fields) != nullptr;
     if (!known) fail_input("the time given to strftime_now is beyond what a calendar holds");
     return fields;
 }
@@ -138,7 +143,8 @@ inline Value strftime_now_function(Environment& environment, const Arguments& ar
         }
         std::string directive = "%";
         if (++i < format.size() && format[i] == '-') directive += format[i++];  // no padding, as glibc has it
-        if (i >= format.size() || std::string_view("aAbBcdDeFHIjmMpRSTuUVwWxXyYGgCnht%").find(format[i]) == std::string_view::npos) {
+        if (i >= format.size() || std::string_view("aAbBcdDeFHIjmMpRSTuUVwWxXyYGgCnht%").find(format[i]) ==
+                                      std::string_view::npos) {
             fail_unsupported("a directive in the format of strftime_now is none of those that zse knows: ",
                              in_quotes(format));
         }

@@ -17,7 +17,7 @@ namespace zse::inline v1 {
 namespace tokenizer::jinja::detail {
 
 struct JsonStyle {
-    bool ascii = false;                 ///< \uXXXX for everything beyond ASCII
+    bool ascii = false;  ///< \uXXXX for everything beyond ASCII
     bool sort_keys = false;
     std::optional<std::string> indent{};  ///< one level of it; absent: all on one line
     std::string between_items = ", ";
@@ -45,7 +45,8 @@ private:
             case Kind::dict: add_dict(value, level); return;
             case Kind::sequence: {
                 const SequenceKind kind = value.object<SequenceObject>()->kind;
-                if (kind == SequenceKind::list || kind == SequenceKind::tuple) return add_list(value.items(), level);
+                if (kind == SequenceKind::list || kind == SequenceKind::tuple)
+                    return add_list(value.items(), level);
                 break;
             }
             case Kind::undefined: require_defined(value); break;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Source to tokens, with Jinja's whitespace rules under trim_blocks and lstrip_blocks, as chat templates expect:
-// a line end behind a tag goes, blanks before a tag at the start of a line go, "-" strips, "+" keeps.
+// Source to tokens, with Jinja's whitespace rules under trim_blocks and lstrip_blocks, as chat templates
+// expect: a line end behind a tag goes, blanks before a tag at the start of a line go, "-" strips, "+" keeps.
 #pragma once
 
 #include <zse/tokenizer/template/budget.hpp>
@@ -104,7 +104,8 @@ private:
 
     [[nodiscard]] std::size_t find_opening() const {
         for (std::size_t i = rest_.find('{'); i != std::string_view::npos; i = rest_.find('{', i + 1)) {
-            if (i + 1 < rest_.size() && (rest_[i + 1] == '{' || rest_[i + 1] == '%' || rest_[i + 1] == '#')) return i;
+            if (i + 1 < rest_.size() && (rest_[i + 1] == '{' || rest_[i + 1] == '%' || rest_[i + 1] == '#'))
+                return i;
         }
         return std::string_view::npos;
     }
@@ -222,8 +223,8 @@ private:
             if (rest_.starts_with(symbol)) return add_symbol(symbol);
         }
         if (std::string_view("+-*/%~[](){}><=.:|,;").find(c) == std::string_view::npos) {
-            fail_syntax(line_, "an expression is expected, but the character '",
-                        rest_.substr(0, character_size(rest_)), "' cannot be part of one");
+            fail_syntax(line_, "an expression is expected, but the character ",
+                        in_quotes(rest_.substr(0, character_size(rest_))), " cannot be part of one");
         }
         add_symbol(rest_.substr(0, 1));
     }
@@ -268,7 +269,8 @@ private:
                 size += 1 + digits(size + 1, is_digit);
                 is_floating = true;
             }
-            const std::size_t sign = size + 1 < rest_.size() && (rest_[size + 1] == '+' || rest_[size + 1] == '-');
+            const std::size_t sign =
+                size + 1 < rest_.size() && (rest_[size + 1] == '+' || rest_[size + 1] == '-');
             if (size < rest_.size() && (rest_[size] | 0x20) == 'e' && digits(size + 1 + sign, is_digit) > 0) {
                 size += 1 + sign + digits(size + 1 + sign, is_digit);
                 is_floating = true;
@@ -282,7 +284,8 @@ private:
         const std::string plain = without_underscores(rest_.substr(0, size));
         double value = 0;
         const auto result = std::from_chars(plain.data(), plain.data() + plain.size(), value);
-        if (result.ec != std::errc{}) fail_syntax(line_, "the number ", plain, " is beyond what a float holds");
+        if (result.ec != std::errc{})
+            fail_syntax(line_, "the number ", in_quotes(plain), " is beyond what a float holds");
         add(TokenKind::floating, plain);
         tokens_.back().floating = value;
         consume(size);
@@ -300,18 +303,22 @@ private:
                 base = wanted;
                 size = 2 + gap + count;
             };
-            if (type == 'x') prefixed(16, [](char c) { return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f'); });
+            if (type == 'x')
+                prefixed(16, [](char c) { return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f'); });
             if (type == 'o') prefixed(8, [](char c) { return c >= '0' && c <= '7'; });
             if (type == 'b') prefixed(2, [](char c) { return c == '0' || c == '1'; });
         }
-        const std::string plain = without_underscores(rest_.substr(base == 10 ? 0 : 2, base == 10 ? size : size - 2));
-        if (base == 10 && plain.size() > 1 && plain[0] == '0' && plain.find_first_not_of('0') != std::string::npos) {
-            fail_syntax(line_, "a number does not begin with 0, but ", plain, " does");
+        const std::string plain =
+            without_underscores(rest_.substr(base == 10 ? 0 : 2, base == 10 ? size : size - 2));
+        if (base == 10 && plain.size() > 1 && plain[0] == '0' &&
+            plain.find_first_not_of('0') != std::string::npos) {
+            fail_syntax(line_, "a number does not begin with 0, but ", in_quotes(plain), " does");
         }
         std::int64_t value = 0;
         const auto result = std::from_chars(plain.data(), plain.data() + plain.size(), value, base);
         if (result.ec != std::errc{}) {
-            fail(ErrorCode::unsupported, "template line ", line_, ": integers have 64 bits, but ", plain, " has more");
+            fail(ErrorCode::unsupported, "template line ", line_, ": integers have 64 bits, but ",
+                 in_quotes(plain), " has more");
         }
         add(TokenKind::integer, plain);
         tokens_.back().integer = value;
@@ -337,12 +344,14 @@ private:
                 value += rest_[i++];
             }
         }
-        if (i >= rest_.size()) fail_syntax(line_, "a string begins here, but no ", std::string(1, quote), " ends it");
+        if (i >= rest_.size())
+            fail_syntax(line_, "a string begins here, but no ", std::string(1, quote), " ends it");
         add(TokenKind::string, std::move(value));
         consume(i + 1);
     }
 
-    /// Appends what an escape stands for, and returns its bytes. Unknown ones stand for themselves, as in Python.
+    /// Appends what an escape stands for, and returns its bytes. Unknown ones stand for themselves, as in
+    /// Python.
     std::size_t escape(std::string_view text, std::string& value) const {
         if (text.size() < 2) fail_syntax(line_, "a string ends in the middle of an escape");
         const char c = text[1];
@@ -367,7 +376,8 @@ private:
             const std::string_view hex = text.substr(2, count);
             std::uint32_t code = 0;
             const auto result = std::from_chars(hex.data(), hex.data() + hex.size(), code, 16);
-            const bool is_whole = hex.size() == count && result.ec == std::errc{} && result.ptr == hex.data() + count;
+            const bool is_whole =
+                hex.size() == count && result.ec == std::errc{} && result.ptr == hex.data() + count;
             if (!is_whole || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) {
                 fail_syntax(line_, "an escape \\", std::string(1, c), " needs ", count,
                             " hexadecimal digits of a character that exists");
@@ -376,9 +386,10 @@ private:
             return 2 + count;
         }
         if (c == 'N' || static_cast<unsigned char>(c) >= 0x80) {
-            fail(ErrorCode::unsupported, "template line ", line_,
-                 ": escapes are \\n, \\t, \\\\, \\x, \\u and their like, but another one was found; write the "
-                 "character itself");
+            fail(
+                ErrorCode::unsupported, "template line ", line_,
+                ": escapes are \\n, \\t, \\\\, \\x, \\u and their like, but another one was found; write the "
+                "character itself");
         }
         value += text.substr(0, 2);
         return 2;

@@ -29,7 +29,8 @@ Value change_case(Budget& budget, const Value& string, Change change) {
 inline Value strip(Budget& budget, const Value& value, const Value& characters, bool left, bool right) {
     require_defined(characters);
     if (!characters.is_none() && !characters.is_string()) {
-        fail_input("the characters to strip are a string, but a value of type ", type_name(characters), " was given");
+        fail_input("the characters to strip are a string, but a value of type ", type_name(characters),
+                   " was given");
     }
     std::string_view string = value.as_string();
     budget.scan(string.size());
@@ -87,7 +88,8 @@ inline Value replace(Budget& budget, std::string_view string, std::string_view b
 
 inline Value replace_method(Budget& budget, const Value& value, const Arguments& arguments) {
     const Bound bound("method replace", {"old", "new", "count"}, arguments);
-    if (value.is_markup()) fail_unsupported("the method replace of a string that went through |safe is left out");
+    if (value.is_markup())
+        fail_unsupported("the method replace of a string that went through |safe is left out");
     return replace(budget, value.as_string(), bound.string(0), bound.string(1), bound.integer(2, -1));
 }
 
@@ -168,7 +170,8 @@ template <class Take>
 void for_each_line(std::string_view rest, bool keep, const Take& take) {
     while (!rest.empty()) {
         std::size_t end = 0;
-        while (end < rest.size() && !is_line_end(code_point(rest.substr(end)))) end += character_size(rest.substr(end));
+        while (end < rest.size() && !is_line_end(code_point(rest.substr(end))))
+            end += character_size(rest.substr(end));
         std::size_t behind = end;
         if (behind < rest.size()) {
             const bool is_pair = rest.substr(end).starts_with("\r\n");
@@ -216,12 +219,14 @@ Value remove_affix_method(Budget& budget, const Value& value, const Arguments& a
 
 inline Value join_method(Budget& budget, const Value& value, const Arguments& arguments) {
     const Bound bound("method join", {"iterable"}, arguments);
-    if (value.is_markup()) fail_unsupported("the method join of a string that went through |safe is left out");
+    if (value.is_markup())
+        fail_unsupported("the method join of a string that went through |safe is left out");
     TextBuilder out(budget);
     bool first = true;
     for (const Value& item : walk(budget, bound.get(0))) {
         require_defined(item);
-        if (!item.is_string()) fail_input("join() takes strings, but was given a value of type ", type_name(item));
+        if (!item.is_string())
+            fail_input("join() takes strings, but was given a value of type ", type_name(item));
         if (!first) out.append(value.as_string());
         first = false;
         out.append(item.as_string());
@@ -254,7 +259,8 @@ inline Value count_method(Budget& budget, const Value& value, const Arguments& a
     budget.scan(rest.size());
     if (wanted.empty()) return count_characters(rest) + 1;
     std::size_t count = 0;
-    for (std::size_t place = find_text(rest, wanted); place != std::string_view::npos; place = find_text(rest, wanted)) {
+    for (std::size_t place = find_text(rest, wanted); place != std::string_view::npos;
+         place = find_text(rest, wanted)) {
         budget.step();
         rest.remove_prefix(place + wanted.size());
         ++count;
@@ -276,13 +282,20 @@ Value class_method(Budget& budget, const Value& value, const Arguments& argument
     const Bound none("method", {}, arguments);
     const std::string& string = value.as_string();
     budget.scan(string.size());
-    if (!is_ascii(string)) fail_unsupported("isdigit(), isalpha() and isalnum() are known for ASCII text only");
+    if (!is_ascii(string))
+        fail_unsupported("isdigit(), isalpha() and isalnum() are known for ASCII text only");
     return !string.empty() && std::all_of(string.begin(), string.end(), holds);
 }
 
-inline bool is_ascii_digit(char c) { return c >= '0' && c <= '9'; }
-inline bool is_ascii_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-inline bool is_ascii_alphanumeric(char c) { return is_ascii_digit(c) || is_ascii_letter(c); }
+inline bool is_ascii_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+inline bool is_ascii_letter(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+inline bool is_ascii_alphanumeric(char c) {
+    return is_ascii_digit(c) || is_ascii_letter(c);
+}
 
 inline Value isspace_method(Budget& budget, const Value& value, const Arguments& arguments) {
     const Bound none("method isspace", {}, arguments);
@@ -302,7 +315,8 @@ Value pad_method(Budget& budget, const Value& value, const Arguments& arguments)
     budget.scan(string.size());
     const auto size = static_cast<std::int64_t>(count_characters(string));
     const std::int64_t missing = std::max<std::int64_t>(bound.integer(0) - size, 0);
-    budget.bytes(saturating_add(saturating_mul(static_cast<std::uint64_t>(missing), fill.size()), string.size()));
+    budget.bytes(
+        saturating_add(saturating_mul(static_cast<std::uint64_t>(missing), fill.size()), string.size()));
     const auto filled = [&fill](std::int64_t count) {
         std::string run;
         for (std::int64_t i = 0; i < count; ++i) run += fill;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Arithmetic, indexing and slicing with Python's results: division floors, the remainder takes the divisor's sign.
+// Arithmetic, indexing and slicing with Python's results: division floors, the remainder takes the divisor's
+// sign.
 #pragma once
 
 #include <zse/tokenizer/template/compare.hpp>
@@ -23,7 +24,8 @@ namespace tokenizer::jinja::detail {
 [[noreturn]] inline void fail_operands(std::string_view symbol, const Value& a, const Value& b) {
     require_defined(a);
     require_defined(b);
-    fail_input("the operator ", symbol, " does not take values of type ", type_name(a), " and ", type_name(b));
+    fail_input("the operator ", symbol, " does not take values of type ", type_name(a), " and ",
+               type_name(b));
 }
 
 /// value * count for strings, lists and tuples.
@@ -52,7 +54,8 @@ inline Value repeat(Budget& budget, const Value& value, std::int64_t count) {
 
 inline bool is_plain_sequence(const Value& value) {
     const auto* sequence = value.object<SequenceObject>();
-    return sequence != nullptr && (sequence->kind == SequenceKind::list || sequence->kind == SequenceKind::tuple);
+    return sequence != nullptr &&
+           (sequence->kind == SequenceKind::list || sequence->kind == SequenceKind::tuple);
 }
 
 inline Value add(Budget& budget, const Value& a, const Value& b) {
@@ -209,7 +212,8 @@ inline std::optional<Value> element(Budget& budget, const Value& container, cons
         return static_cast<std::size_t>(wanted < 0 ? wanted + count : wanted);
     };
     if (const auto* sequence = container.object<SequenceObject>()) {
-        if (sequence->kind == SequenceKind::generator || sequence->kind == SequenceKind::view) return std::nullopt;
+        if (sequence->kind == SequenceKind::generator || sequence->kind == SequenceKind::view)
+            return std::nullopt;
         const auto found = place(sequence->items.size());
         if (!found) return std::nullopt;
         return sequence->items[*found];
@@ -265,7 +269,8 @@ inline SliceRange slice_range(const Value& start, const Value& stop, const Value
     return {from, by, distance <= 0 ? 0 : static_cast<std::size_t>((distance - 1) / stride + 1)};
 }
 
-inline Value slice(Budget& budget, const Value& container, const Value& start, const Value& stop, const Value& step) {
+inline Value slice(Budget& budget, const Value& container, const Value& start, const Value& stop,
+                   const Value& step) {
     require_defined(container);
     if (container.is_string()) {
         const std::string& string = container.as_string();
@@ -290,7 +295,8 @@ inline Value slice(Budget& budget, const Value& container, const Value& start, c
         return derived(container, std::move(part));
     }
     const auto* sequence = container.object<SequenceObject>();
-    if (sequence == nullptr || sequence->kind == SequenceKind::generator || sequence->kind == SequenceKind::view) {
+    if (sequence == nullptr || sequence->kind == SequenceKind::generator ||
+        sequence->kind == SequenceKind::view) {
         fail_input("a value of type ", type_name(container), " cannot be sliced");
     }
     const SliceRange range = slice_range(start, stop, step, sequence->items.size());

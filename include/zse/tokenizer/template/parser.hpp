@@ -38,7 +38,8 @@ private:
             switch (token.kind) {
                 case TokenKind::end:
                     if (ends.size() == 0) return statements;
-                    fail_syntax(begin_line, "a block begins here, but no {% ", *(ends.end() - 1), " %} ends it");
+                    fail_syntax(begin_line, "a block begins here, but no {% ", *(ends.end() - 1),
+                                " %} ends it");
                 case TokenKind::text:
                     statements.push_back({token.line, TextNode{token.text}});
                     advance();
@@ -99,10 +100,12 @@ private:
             return {tag.line, ContinueNode{}};
         }
         if (name.starts_with("end") || name == "else" || name == "elif") {
-            fail_syntax(tag.line, "{% ", name, " %} ends or divides a block, but no block of its kind is open");
+            fail_syntax(tag.line, "the tag ", in_quotes(name),
+                        " ends or divides a block, but no block of its kind is open");
         }
-        fail(ErrorCode::unsupported, "template line ", tag.line, ": the tag {% ", name,
-             " %} is none of those that zse knows (if, for, set, macro, call, filter, with, print, raw, generation, "
+        fail(ErrorCode::unsupported, "template line ", tag.line, ": the tag ", in_quotes(name),
+             " is none of those that zse knows (if, for, set, macro, call, filter, with, print, raw, "
+             "generation, "
              "break, continue)");
     }
 
@@ -179,7 +182,8 @@ private:
         while (!is_symbol(")")) {
             if (!parameters.empty()) expect(",");
             if (parameters.size() == max_parameters) {
-                fail_input("template line ", peek().line, ": a macro has at most ", max_parameters, " parameters");
+                fail_input("template line ", peek().line, ": a macro has at most ", max_parameters,
+                           " parameters");
             }
             MacroNode::Parameter parameter{assignable_name(), {}};
             if (parameter.name == "caller") {
@@ -248,7 +252,9 @@ private:
     /// Sets how many loops are around what is parsed, until it goes.
     class LoopGuard {
     public:
-        LoopGuard(Parser& parser, int loops) : parser_(parser), before_(parser.loops_) { parser.loops_ = loops; }
+        LoopGuard(Parser& parser, int loops) : parser_(parser), before_(parser.loops_) {
+            parser.loops_ = loops;
+        }
         LoopGuard(const LoopGuard&) = delete;
         LoopGuard& operator=(const LoopGuard&) = delete;
         ~LoopGuard() { parser_.loops_ = before_; }

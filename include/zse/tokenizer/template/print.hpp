@@ -70,7 +70,8 @@ inline std::string float_text(double value) {
         std::snprintf(tail, sizeof tail, "e%c%02d", exponent < 0 ? '-' : '+', std::abs(exponent));
         return out + tail;
     }
-    if (exponent < 0) return out + "0." + std::string(static_cast<std::size_t>(-exponent - 1), '0') + significant;
+    if (exponent < 0)
+        return out + "0." + std::string(static_cast<std::size_t>(-exponent - 1), '0') + significant;
     const auto whole = static_cast<std::size_t>(exponent) + 1;
     if (static_cast<std::size_t>(count) <= whole) {
         return out + significant + std::string(whole - static_cast<std::size_t>(count), '0') + ".0";
@@ -85,13 +86,16 @@ inline bool is_printable(std::uint32_t c) noexcept {
     if ((c >= 0x600 && c <= 0x605) || c == 0x61C || c == 0x6DD || c == 0x70F || c == 0x1680 || c == 0x180E) {
         return false;
     }
-    if ((c >= 0x2000 && c <= 0x200F) || (c >= 0x2028 && c <= 0x202F) || (c >= 0x205F && c <= 0x206F)) return false;
-    if (c == 0x3000 || (c >= 0xD800 && c <= 0xF8FF) || c == 0xFEFF || (c >= 0xFFF0 && c <= 0xFFFB)) return false;
+    if ((c >= 0x2000 && c <= 0x200F) || (c >= 0x2028 && c <= 0x202F) || (c >= 0x205F && c <= 0x206F))
+        return false;
+    if (c == 0x3000 || (c >= 0xD800 && c <= 0xF8FF) || c == 0xFEFF || (c >= 0xFFF0 && c <= 0xFFFB))
+        return false;
     return (c & 0xFFFE) != 0xFFFE && c < 0xE0000;
 }
 
 inline void append_repr(TextBuilder& out, std::string_view string) {
-    const bool single = string.find('\'') == std::string_view::npos || string.find('"') != std::string_view::npos;
+    const bool single =
+        string.find('\'') == std::string_view::npos || string.find('"') != std::string_view::npos;
     const char quote = single ? '\'' : '"';
     out.append(1, quote);
     for (; !string.empty(); string.remove_prefix(character_size(string))) {
@@ -103,7 +107,11 @@ inline void append_repr(TextBuilder& out, std::string_view string) {
         } else if (c == '\n' || c == '\r' || c == '\t') {
             std::snprintf(escape, sizeof escape, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
         } else if (c < 0x110000 && !is_printable(c)) {
-            std::snprintf(escape, sizeof escape, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", c);
+            std::snprintf(escape, sizeof escape,
+                          c < 0x100     ? "\\x%02x"
+                          : c < 0x10000 ? "\\u%04x"
+                                        : "\\U%08x",
+                          c);
         } else {
             out.append(character);
             continue;
@@ -150,7 +158,8 @@ inline void append_sequence(TextBuilder& out, const SequenceObject& sequence) {
             out.append(sequence.items.size() == 1 ? ",)" : ")");
             return;
         case SequenceKind::range:
-            if (sequence.printed.empty()) fail_unsupported("a part of a range has no text here; put |list behind it");
+            if (sequence.printed.empty())
+                fail_unsupported("a part of a range has no text here; put |list behind it");
             out.append(sequence.printed);
             return;
         case SequenceKind::view:
@@ -172,7 +181,8 @@ inline void append_repr(TextBuilder& out, const Value& value) {
         case Kind::integer: out.append(std::to_string(value.as_integer())); return;
         case Kind::floating: out.append(float_text(value.as_floating())); return;
         case Kind::string:
-            if (value.is_markup()) fail_unsupported("the repr of a string that went through |safe is left out");
+            if (value.is_markup())
+                fail_unsupported("the repr of a string that went through |safe is left out");
             append_repr(out, std::string_view(value.as_string()));
             return;
         case Kind::sequence: append_sequence(out, *value.object<SequenceObject>()); return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The syntax tree. Chains of operators and of postfixes are flat lists, so that the depth of a tree, and with it
-// the stack that walks it, grows with nesting only and not with length.
+// The syntax tree. Chains of operators and of postfixes are flat lists, so that the depth of a tree, and with
+// it the stack that walks it, grows with nesting only and not with length.
 #pragma once
 
 #include <zse/tokenizer/template/value.hpp>
@@ -47,14 +47,14 @@ struct ArgumentNodes {
 /// What follows a value: .name, [index], [a:b:c], (arguments), |filter, is test.
 struct Postfix {
     enum class Kind { attribute, item, slice, call, filter, test };
-    Kind kind;
-    int line;
-    std::string name{};     ///< of an attribute, filter or test
-    bool negated = false;   ///< is not
-    ExpressionPtr index{};  ///< or the start of a slice; absent parts of a slice are null
-    ExpressionPtr stop{};
-    ExpressionPtr step{};
-    ArgumentNodes arguments{};
+    Kind kind = Kind::attribute;
+    int line = 0;
+    std::string name;      ///< of an attribute, filter or test
+    bool negated = false;  ///< is not
+    ExpressionPtr index;   ///< or the start of a slice; absent parts of a slice are null
+    ExpressionPtr stop;
+    ExpressionPtr step;
+    ArgumentNodes arguments;
 };
 
 struct PostfixNode {
@@ -106,7 +106,9 @@ struct ConditionalNode {
 
 struct Expression {
     int line = 0;
-    std::variant<LiteralNode, NameNode, ListNode, DictNode, PostfixNode, ChainNode, UnaryNode, ConditionalNode> node;
+    std::variant<LiteralNode, NameNode, ListNode, DictNode, PostfixNode, ChainNode, UnaryNode,
+                 ConditionalNode>
+        node;
 };
 
 /// Where a value goes: a name, an attribute of a namespace, or several of them.
@@ -198,8 +200,8 @@ struct ContinueNode {};
 
 struct Statement {
     int line = 0;
-    std::variant<TextNode, PrintNode, IfNode, ForNode, SetNode, MacroStatement, CallNode, FilterNode, WithNode,
-                 GenerationNode, BreakNode, ContinueNode>
+    std::variant<TextNode, PrintNode, IfNode, ForNode, SetNode, MacroStatement, CallNode, FilterNode,
+                 WithNode, GenerationNode, BreakNode, ContinueNode>
         node;
 };
 

@@ -21,7 +21,8 @@ inline bool is_test(std::string_view name);
 inline std::int64_t integer_operand(const Value& value) {
     require_defined(value);
     if (!value.is_integer() && !value.is_boolean()) {
-        fail_input("odd, even and divisibleby test integers, but were given a value of type ", type_name(value));
+        fail_input("odd, even and divisibleby test integers, but were given a value of type ",
+                   type_name(value));
     }
     return value.as_integer();
 }
@@ -51,7 +52,8 @@ inline bool has_case(Budget& budget, const Value& value, Case wanted) {
 inline bool is_same_object(const Value& a, const Value& b) {
     if (a.kind() != b.kind()) return false;
     if (a.is_integer() || a.is_floating() || a.is_string()) {
-        fail_unsupported("sameas compares none, booleans, lists and dicts only; use == for numbers and strings");
+        fail_unsupported(
+            "sameas compares none, booleans, lists and dicts only; use == for numbers and strings");
     }
     if (a.is_boolean()) return a.as_boolean() == b.as_boolean();
     return a.is_none() || (a.object<SequenceObject>() == b.object<SequenceObject>() &&
@@ -98,9 +100,15 @@ inline const std::unordered_map<std::string_view, Test>& tests() {
     static const auto compared = [](Budget& budget, const Value& value, const Arguments& arguments) {
         return order(budget, value, Bound("test of order", {"other"}, arguments).get(0));
     };
-    static const Test less = [](Budget& b, const Value& v, const Arguments& a) { return compared(b, v, a) < 0; };
-    static const Test less_equal = [](Budget& b, const Value& v, const Arguments& a) { return compared(b, v, a) <= 0; };
-    static const Test greater = [](Budget& b, const Value& v, const Arguments& a) { return compared(b, v, a) > 0; };
+    static const Test less = [](Budget& b, const Value& v, const Arguments& a) {
+        return compared(b, v, a) < 0;
+    };
+    static const Test less_equal = [](Budget& b, const Value& v, const Arguments& a) {
+        return compared(b, v, a) <= 0;
+    };
+    static const Test greater = [](Budget& b, const Value& v, const Arguments& a) {
+        return compared(b, v, a) > 0;
+    };
     static const Test greater_equal = [](Budget& b, const Value& v, const Arguments& a) {
         return compared(b, v, a) >= 0;
     };
@@ -151,10 +159,11 @@ inline bool is_test(std::string_view name) {
     return plain_tests().contains(name) || tests().contains(name);
 }
 
-inline bool run_test(Budget& budget, const std::string& name, const Value& value, const Arguments& arguments) {
+inline bool run_test(Budget& budget, const std::string& name, const Value& value,
+                     const Arguments& arguments) {
     if (const auto plain = plain_tests().find(name); plain != plain_tests().end()) {
         if (!arguments.positional.empty() || !arguments.named.empty()) {
-            fail_input("the test ", name, " takes no arguments");
+            fail_input("the test ", in_quotes(name), " takes no arguments");
         }
         return plain->second(value);
     }

@@ -43,7 +43,8 @@ inline Value title_filter(Budget& budget, const Value& value, const Arguments& a
         while (!string.empty()) {
             std::size_t word = 0;
             const auto divides = [&](std::string_view rest) {
-                return is_space(code_point(rest)) || std::string_view("-({[<").find(rest[0]) != std::string_view::npos;
+                return is_space(code_point(rest)) ||
+                       std::string_view("-({[<").find(rest[0]) != std::string_view::npos;
             };
             if (divides(string)) {
                 const std::size_t size = character_size(string);
@@ -51,7 +52,8 @@ inline Value title_filter(Budget& budget, const Value& value, const Arguments& a
                 string.remove_prefix(size);
                 continue;
             }
-            while (word < string.size() && !divides(string.substr(word))) word += character_size(string.substr(word));
+            while (word < string.size() && !divides(string.substr(word)))
+                word += character_size(string.substr(word));
             const std::size_t first = character_size(string);
             append_case(out, string.substr(0, first), Case::upper);
             out += to_lower(string.substr(first, word - first));
@@ -99,7 +101,8 @@ inline Value format_filter(Budget& budget, const Value& value, const Arguments& 
 inline Value indent_filter(Budget& budget, const Value& value, const Arguments& arguments) {
     const Bound bound("filter indent", {"width", "first", "blank"}, arguments);
     require_defined(value);
-    if (!value.is_string()) fail_input("the filter indent needs a string, but was given a ", type_name(value));
+    if (!value.is_string())
+        fail_input("the filter indent needs a string, but was given a ", type_name(value));
     if (value.is_markup()) fail_unsupported("indenting a string that went through |safe is left out");
     std::string margin;
     if (bound.has(0) && bound.get(0).is_string()) {
@@ -143,8 +146,8 @@ inline Value tojson_filter(Budget& budget, const Value& value, const Arguments& 
     }
     if (bound.has_value(2)) {
         const Value& separators = bound.get(2);
-        if (!is_plain_sequence(separators) || separators.items().size() != 2 || !separators.items()[0].is_string() ||
-            !separators.items()[1].is_string()) {
+        if (!is_plain_sequence(separators) || separators.items().size() != 2 ||
+            !separators.items()[0].is_string() || !separators.items()[1].is_string()) {
             fail_input("the separators of tojson are two strings: between items, and behind a key");
         }
         style.between_items = separators.items()[0].as_string();
@@ -159,7 +162,9 @@ inline std::optional<double> parse_float(std::string_view string) {
     if (string.size() > 400) return std::nullopt;
     std::string plain;
     for (std::size_t i = 0; i < string.size(); ++i) {
-        const auto is_digit = [&](std::size_t at) { return at < string.size() && string[at] >= '0' && string[at] <= '9'; };
+        const auto is_digit = [&](std::size_t at) {
+            return at < string.size() && string[at] >= '0' && string[at] <= '9';
+        };
         if (string[i] != '_') {
             plain += string[i];
         } else if (i == 0 || !is_digit(i - 1) || !is_digit(i + 1)) {
@@ -169,9 +174,11 @@ inline std::optional<double> parse_float(std::string_view string) {
     if (plain.size() > 1 && plain[0] == '+' && plain[1] != '-') plain.erase(0, 1);
     double value = 0;
     const auto result = std::from_chars(plain.data(), plain.data() + plain.size(), value);
-    if (result.ec == std::errc::invalid_argument || result.ptr != plain.data() + plain.size()) return std::nullopt;
+    if (result.ec == std::errc::invalid_argument || result.ptr != plain.data() + plain.size())
+        return std::nullopt;
     if (plain.find('(') != std::string::npos) return std::nullopt;  // nan(...) is C's, not Python's
-    if (result.ec == std::errc::result_out_of_range) fail_unsupported("a number is beyond what a float holds");
+    if (result.ec == std::errc::result_out_of_range)
+        fail_unsupported("a number is beyond what a float holds");
     return value;
 }
 
@@ -185,7 +192,8 @@ inline std::optional<std::int64_t> parse_integer(std::string_view string, std::i
     for (std::size_t i = is_signed ? 1 : 0; i < string.size(); ++i) {
         const char c = string[i];
         const bool is_digit = c >= '0' && c <= '9';
-        const bool is_gap = c == '_' && i > (is_signed ? 1u : 0u) && string[i - 1] != '_' && i + 1 < string.size();
+        const bool is_gap =
+            c == '_' && i > (is_signed ? 1u : 0u) && string[i - 1] != '_' && i + 1 < string.size();
         if (!is_digit && !is_gap) return std::nullopt;
         if (is_digit) plain += c;
         if (plain.size() > 400) fail_overflow();
@@ -253,7 +261,8 @@ inline Value round_filter(Budget&, const Value& value, const Arguments& argument
         if (!value.is_floating()) return value.as_integer();
         if (!std::isfinite(value.as_floating())) return value;
         char buffer[400];
-        const int size = std::snprintf(buffer, sizeof buffer, "%.*f", static_cast<int>(precision), value.as_floating());
+        const int size =
+            std::snprintf(buffer, sizeof buffer, "%.*f", static_cast<int>(precision), value.as_floating());
         double rounded = 0;
         std::from_chars(buffer, buffer + size, rounded);
         return rounded;

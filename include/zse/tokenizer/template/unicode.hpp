@@ -26,7 +26,9 @@ inline std::size_t character_size(std::string_view text) noexcept {
 
 /// The first code point; a byte that is no text gives a value beyond Unicode.
 inline std::uint32_t code_point(std::string_view text) noexcept {
-    const auto at = [text](std::size_t i) { return static_cast<std::uint32_t>(static_cast<std::uint8_t>(text[i])); };
+    const auto at = [text](std::size_t i) {
+        return static_cast<std::uint32_t>(static_cast<std::uint8_t>(text[i]));
+    };
     switch (utf8_step(text).kind == Utf8Step::Kind::whole ? utf8_step(text).length : 0) {
         case 1: return at(0);
         case 2: return (at(0) & 0x1F) << 6 | (at(1) & 0x3F);
@@ -112,8 +114,8 @@ inline std::string_view strip_left(std::string_view text) noexcept {
     return text.substr(leading_space(text));
 }
 
-/// First place of `needle` at or after `from`; npos where there is none. memmem is linear, whatever comes from
-/// outside; std::string_view::find is not.
+/// First place of `needle` at or after `from`; npos where there is none. memmem is linear, whatever comes
+/// from outside; std::string_view::find is not.
 inline std::size_t find_text(std::string_view text, std::string_view needle, std::size_t from = 0) noexcept {
     if (from > text.size() || needle.size() > text.size() - from) return std::string_view::npos;
     if (needle.empty()) return from;
@@ -153,8 +155,10 @@ void append_mapped(std::string& out, std::uint32_t c, const CaseRange (&range)[r
     const auto* found =
         std::lower_bound(std::begin(range), std::end(range), c,
                          [](const CaseRange& entry, std::uint32_t value) { return entry.last < value; });
-    const bool maps = found != std::end(range) && c >= found->first && (c - found->first) % found->stride == 0;
-    append_code_point(out, maps ? static_cast<std::uint32_t>(static_cast<std::int32_t>(c) + found->delta) : c);
+    const bool maps =
+        found != std::end(range) && c >= found->first && (c - found->first) % found->stride == 0;
+    append_code_point(out,
+                      maps ? static_cast<std::uint32_t>(static_cast<std::int32_t>(c) + found->delta) : c);
 }
 
 /// Appends one character in another case.
@@ -200,7 +204,8 @@ inline std::string to_lower(std::string_view text) {
         const std::string_view character = text.substr(i, character_size(text.substr(i)));
         i += character.size();
         if (code_point(character) == 0x3A3 && after_letter) {
-            const std::string_view next = i < text.size() ? text.substr(i, character_size(text.substr(i))) : "";
+            const std::string_view next =
+                i < text.size() ? text.substr(i, character_size(text.substr(i))) : "";
             out += next.empty() || !is_cased(next) ? "\u03C2" : "\u03C3";
             continue;
         }

@@ -62,10 +62,10 @@ public:
     template <std::same_as<bool> T>
     Value(T value) : data_(value) {}  // NOLINT(google-explicit-constructor)
     template <std::integral T>
-        requires(!std::same_as<T, bool> && sizeof(T) <= 8)
-    Value(T value) : data_(checked(value)) {}  // NOLINT(google-explicit-constructor)
-    Value(double value) : data_(value) {}      // NOLINT(google-explicit-constructor)
-    Value(std::string value)                   // NOLINT(google-explicit-constructor)
+    requires(!std::same_as<T, bool> && sizeof(T) <= 8) Value(T value)
+        : data_(checked(value)) {}         // NOLINT(google-explicit-constructor)
+    Value(double value) : data_(value) {}  // NOLINT(google-explicit-constructor)
+    Value(std::string value)               // NOLINT(google-explicit-constructor)
         : data_(std::make_shared<const detail::TextObject>(detail::TextObject{std::move(value)})) {}
     Value(std::string_view value) : Value(std::string(value)) {}  // NOLINT(google-explicit-constructor)
     Value(const char* value) : Value(std::string(value)) {}       // NOLINT(google-explicit-constructor)
@@ -276,7 +276,8 @@ inline std::partial_ordering order_numbers(const Value& a, const Value& b) {
 
 /// Keys of different kinds are equal where Python's are: 1, 1.0 and true.
 inline bool equal_keys(const Value& a, const Value& b) {
-    if (a.is_string() || b.is_string()) return a.is_string() && b.is_string() && a.as_string() == b.as_string();
+    if (a.is_string() || b.is_string())
+        return a.is_string() && b.is_string() && a.as_string() == b.as_string();
     if (a.is_number() && b.is_number()) return order_numbers(a, b) == 0;
     if (a.is_sequence() && b.is_sequence()) {
         const auto& left = a.items();
@@ -321,10 +322,11 @@ inline Value Value::dict(std::vector<Entry> entries) {
     object->entries.reserve(entries.size());
     for (Entry& entry : entries) {
         if (!detail::can_be_key(entry.first)) {
-            detail::fail_input("a dict's key is a string, number, none or tuple, but something else was given");
+            detail::fail_input(
+                "a dict's key is a string, number, none or tuple, but something else was given");
         }
-        object->depth = std::max({object->depth, detail::depth_of(entry.first) + 1,
-                                  detail::depth_of(entry.second) + 1});
+        object->depth =
+            std::max({object->depth, detail::depth_of(entry.first) + 1, detail::depth_of(entry.second) + 1});
         const std::size_t place = detail::find_entry(*object, entry.first);
         if (place < object->entries.size()) {
             object->entries[place].second = std::move(entry.second);
@@ -345,9 +347,9 @@ inline Value Value::undefined(std::string message) {
 }
 
 inline Kind Value::kind() const noexcept {
-    constexpr Kind kinds[] = {Kind::undefined, Kind::none,     Kind::boolean, Kind::integer,
-                              Kind::floating,  Kind::string,   Kind::sequence, Kind::dict,
-                              Kind::object,    Kind::object,   Kind::callable};
+    constexpr Kind kinds[] = {Kind::undefined, Kind::none,   Kind::boolean,  Kind::integer,
+                              Kind::floating,  Kind::string, Kind::sequence, Kind::dict,
+                              Kind::object,    Kind::object, Kind::callable};
     return kinds[data_.index()];
 }
 
