@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks every source: the licence line, a purpose beside it, and that quotes in the docs match their files.
+"""Checks every source: the licence line, a purpose beside it, keys on lines of their own, and that quotes in the docs match their files.
 
 A quote in a Markdown file is a code block after the line `<!-- quote: examples/01_x.cpp -->`; its lines
 must stand in that file, one after the other.
@@ -12,6 +12,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCE = re.compile(r"(\.(hpp|cpp|cuh|cu|py|cmake|cmake\.in|sh)|CMakeLists\.txt|/timed_compile|^dev|^\.ci/run)$")
+# A key of tests/CMakeLists.txt that does not begin its line: formatting joined it to the comment above.
+LOST_KEY = re.compile(r"^// .*\S (rows|labels|timeout|refuse|expect): ")
 QUOTE = re.compile(r"<!-- quote: (\S+) -->\s*```\w*\n(.*?)```", re.DOTALL)
 
 
@@ -34,6 +36,10 @@ def main():
                 offences.append(f"{name}:1: the first line should be SPDX-License-Identifier: Apache-2.0")
             elif len(head) < 2 or not head[1].lstrip('/#" '):
                 offences.append(f"{name}:2: a sentence on what the file is for should follow the licence line")
+            if name.startswith("tests/"):
+                for number, line in enumerate(lines, 1):
+                    if key := LOST_KEY.match(line):
+                        offences.append(f"{name}:{number}: '{key.group(1)}:' should begin its own line")
         elif name.endswith(".md"):
             for path, block in QUOTE.findall((ROOT / name).read_text(encoding="utf-8")):
                 quotes += 1

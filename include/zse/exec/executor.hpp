@@ -20,6 +20,7 @@ struct Worker {
 };
 
 /// An operation: items that any thread may compute in any order, and the scratch that each thread needs.
+// clang-format off: version 14 breaks lines before noexcept
 template <class Op>
 concept Operation = requires(const Op& op, std::size_t item, const Worker& worker) {
     { op.items() }
@@ -29,6 +30,7 @@ concept Operation = requires(const Op& op, std::size_t item, const Worker& worke
     { op.run(item, worker) }
     noexcept;
 };
+// clang-format on
 
 /// A temporary buffer of `[count]` T in an executor's scratch; ends with its scope. data() is null while
 /// planning.
@@ -54,12 +56,14 @@ private:
 
 /// Enqueues operations in order, never throws, and gives scratch. `buffer` sizes are those of the planned
 /// maximum, so that a real step repeats the plan's layout whatever its number of tokens.
+// clang-format off: version 14 breaks lines before noexcept
 template <class X>
 concept Executor = requires(X& executor, Bytes bytes) {
     { executor.allocate(bytes) } -> std::same_as<Bytes>;
     { executor.release(bytes) }
     noexcept;
 };
+// clang-format on
 
 }  // namespace exec
 }  // namespace zse::inline v1

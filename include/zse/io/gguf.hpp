@@ -49,9 +49,9 @@ public:
             files.clear();
             parts.clear();
             for (std::uint64_t i = 0; i < count; ++i) {
-                if (i == given) {
-                    files.push_back(std::move(given_file));
-                    parts.push_back(std::move(given_part));
+                if (i == given) {                            // once
+                    files.push_back(std::move(given_file));  // NOLINT(bugprone-use-after-move)
+                    parts.push_back(std::move(given_part));  // NOLINT(bugprone-use-after-move)
                     continue;
                 }
                 const auto sibling = path.parent_path() / detail::split_file_name(stem, i + 1, count);
@@ -64,12 +64,12 @@ public:
 
     /// Reads a model from memory, which has to outlive the result. `name` stands in messages. Errors as for
     /// open; a part of a split model alone is not_found.
-    static Gguf parse(std::span<const std::byte> image, std::string name) {
-        return parse_parts(std::span(&image, 1), std::move(name));
+    static Gguf parse(std::span<const std::byte> image, const std::string& name) {
+        return parse_parts(std::span(&image, 1), name);
     }
 
     /// Reads the parts of a split model from memory, in order.
-    static Gguf parse_parts(std::span<const std::span<const std::byte>> images, std::string name) {
+    static Gguf parse_parts(std::span<const std::span<const std::byte>> images, const std::string& name) {
         if (images.empty()) {
             throw Error(ErrorCode::usage,
                         text(detail::printable(name), ": expected at least one part, found none"));

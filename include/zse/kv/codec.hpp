@@ -18,6 +18,7 @@ namespace kv {
 /// A row is one token of one head, `[dim]` float32. Codes and scales lie apart, so that each part of a page
 /// is dense. `rotates` says that rows are turned by a Hadamard matrix before they are coded: queries (for
 /// keys) and outputs (for values) have to be turned as well.
+// clang-format off: version 14 breaks lines before noexcept
 template <class C>
 concept KvCodec = requires(const float* row, std::byte* codes, std::byte* scales, const std::byte* stored,
                            float* out, std::size_t dim) {
@@ -32,6 +33,7 @@ concept KvCodec = requires(const float* row, std::byte* codes, std::byte* scales
     { C::rotates } -> std::convertible_to<bool>;
     { C::group } -> std::convertible_to<std::size_t>;
 };
+// clang-format on
 
 /// The side of the Hadamard matrix that turns rows of `dim`: its greatest power-of-two divisor, at most 512.
 constexpr std::size_t rotation_block(std::size_t dim) noexcept {

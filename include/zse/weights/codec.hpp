@@ -14,6 +14,7 @@ namespace zse::inline v1 {
 namespace weights {
 
 /// Rows are coded one by one: blocks of `group` weights that begin with their scales. A codec is stateless.
+// clang-format off: version 14 breaks lines before noexcept
 template <class C>
 concept WeightCodec = requires(const float* values, float* decoded, std::byte* coded, const std::byte* stored,
                                std::size_t columns) {
@@ -24,6 +25,7 @@ concept WeightCodec = requires(const float* values, float* decoded, std::byte* c
     { C::decode_row(stored, columns, decoded) }
     noexcept;
 };
+// clang-format on
 
 /// A policy that holds every matrix in one codec C: the base of the dense and block formats.
 template <class C>

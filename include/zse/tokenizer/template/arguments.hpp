@@ -34,7 +34,8 @@ public:
         for (const auto& [name, value] : arguments.named) {
             std::size_t place = 0;
             while (place < parameters_.size() && parameters_[place] != name) ++place;
-            if (place == parameters_.size()) fail_input("the ", callee, " takes no argument ", in_quotes(name));
+            if (place == parameters_.size())
+                fail_input("the ", callee, " takes no argument ", in_quotes(name));
             if (values_[place] != nullptr)
                 fail_input("the ", callee, " is given its argument ", in_quotes(name), " twice");
             values_[place] = &value;

@@ -236,7 +236,8 @@ inline Value map_filter(Budget& budget, const Value& value, const Arguments& arg
         const Bound bound("filter map", {"attribute", "default"}, arguments);
         for (const Value& item : walk(budget, value)) {
             Value found = get_path(budget, item, bound.get(0));
-            mapped.push_back(found.is_undefined() && bound.has_value(1) ? bound.get(1) : std::move(found));
+            if (found.is_undefined() && bound.has_value(1)) found = bound.get(1);
+            mapped.push_back(std::move(found));
         }
     } else {
         const std::string& name = name_argument("filter map", arguments, 0);

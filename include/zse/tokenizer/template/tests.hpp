@@ -174,3 +174,6 @@ inline bool run_test(Budget& budget, const std::string& name, const Value& value
 
 }  // namespace tokenizer::jinja::detail
 }  // namespace zse::inline v1
+
+// The test "is filter" asks for the table of filters, and the filter "select" for that of tests.
+#include <zse/tokenizer/template/filters.hpp>
