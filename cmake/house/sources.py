@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks every source: the licence line, a purpose beside it, keys on lines of their own, and that quotes in the docs match their files.
+"""Checks every source: the licence line, a purpose beside it, test keys on lines of their own.
+
+Also checks that quotes in the docs match their files.
 
 A quote in a Markdown file is a code block after the line `<!-- quote: examples/01_x.cpp -->`; its lines
 must stand in that file, one after the other.

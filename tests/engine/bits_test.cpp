@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A row's bits depend on neither batch mates, chunking, paging nor threads: the same logits, bit for bit,
-// however asked. rows: 48 61 labels: slow timeout: 600
+// however asked.
+// rows: 48 61
+// labels: slow
+// timeout: 600
 #include <gtest/gtest.h>
 #include <support/references.hpp>
 #include <support/smollm2.hpp>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Requests as their callers see them: text, ends, cancellation, masks, budgets, bad input, and no allocation
-// in a step. rows: 61 76
+// in a step.
+// rows: 61 76
 #include <gtest/gtest.h>
 #include <support/expect_error.hpp>
 #include <support/tiny_engine.hpp>

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SmolLM2 against transformers in float32: logits, greedy tokens, top tokens and perplexity of every weight
-// policy. rows: 23 24 102 labels: slow timeout: 600
+// policy.
+// rows: 23 24 102
+// labels: slow
+// timeout: 600
 #include <gtest/gtest.h>
 #include <support/references.hpp>
 #include <support/smollm2.hpp>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stop strings: the same answer for all ways to split a text, nothing withheld longer than needed, bad
-// strings. rows: 76
+// strings.
+// rows: 76
 #include <zse/sampling/stop.hpp>
 
 #include <gmock/gmock.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Running a program: its output and status, and that neither time, length, children nor absence can hold it
-// up. rows: 15
+// up.
+// rows: 15
 #include <zse/system/command.hpp>
 
 #include <gtest/gtest.h>

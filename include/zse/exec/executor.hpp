@@ -20,15 +20,12 @@ struct Worker {
 };
 
 /// An operation: items that any thread may compute in any order, and the scratch that each thread needs.
-// clang-format off: version 14 breaks lines before noexcept
+// clang-format off
 template <class Op>
 concept Operation = requires(const Op& op, std::size_t item, const Worker& worker) {
-    { op.items() }
-    noexcept->std::convertible_to<std::size_t>;
-    { op.thread_bytes() }
-    noexcept->std::convertible_to<Bytes>;
-    { op.run(item, worker) }
-    noexcept;
+    { op.items() } noexcept -> std::convertible_to<std::size_t>;
+    { op.thread_bytes() } noexcept -> std::convertible_to<Bytes>;
+    { op.run(item, worker) } noexcept;
 };
 // clang-format on
 
@@ -56,12 +53,11 @@ private:
 
 /// Enqueues operations in order, never throws, and gives scratch. `buffer` sizes are those of the planned
 /// maximum, so that a real step repeats the plan's layout whatever its number of tokens.
-// clang-format off: version 14 breaks lines before noexcept
+// clang-format off
 template <class X>
 concept Executor = requires(X& executor, Bytes bytes) {
     { executor.allocate(bytes) } -> std::same_as<Bytes>;
-    { executor.release(bytes) }
-    noexcept;
+    { executor.release(bytes) } noexcept;
 };
 // clang-format on
 

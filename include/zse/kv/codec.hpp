@@ -18,18 +18,14 @@ namespace kv {
 /// A row is one token of one head, `[dim]` float32. Codes and scales lie apart, so that each part of a page
 /// is dense. `rotates` says that rows are turned by a Hadamard matrix before they are coded: queries (for
 /// keys) and outputs (for values) have to be turned as well.
-// clang-format off: version 14 breaks lines before noexcept
+// clang-format off
 template <class C>
 concept KvCodec = requires(const float* row, std::byte* codes, std::byte* scales, const std::byte* stored,
                            float* out, std::size_t dim) {
-    { C::code_bytes(dim) }
-    noexcept->std::same_as<Bytes>;
-    { C::scale_bytes(dim) }
-    noexcept->std::same_as<Bytes>;
-    { C::encode(row, dim, codes, scales) }
-    noexcept;
-    { C::decode(stored, stored, dim, out) }
-    noexcept;
+    { C::code_bytes(dim) } noexcept -> std::same_as<Bytes>;
+    { C::scale_bytes(dim) } noexcept -> std::same_as<Bytes>;
+    { C::encode(row, dim, codes, scales) } noexcept;
+    { C::decode(stored, stored, dim, out) } noexcept;
     { C::rotates } -> std::convertible_to<bool>;
     { C::group } -> std::convertible_to<std::size_t>;
 };

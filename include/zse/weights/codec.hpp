@@ -14,16 +14,14 @@ namespace zse::inline v1 {
 namespace weights {
 
 /// Rows are coded one by one: blocks of `group` weights that begin with their scales. A codec is stateless.
-// clang-format off: version 14 breaks lines before noexcept
+// clang-format off
 template <class C>
 concept WeightCodec = requires(const float* values, float* decoded, std::byte* coded, const std::byte* stored,
                                std::size_t columns) {
     { C::format } -> std::convertible_to<Format>;
     typename C::Block;
-    { C::encode_row(values, columns, coded) }
-    noexcept;
-    { C::decode_row(stored, columns, decoded) }
-    noexcept;
+    { C::encode_row(values, columns, coded) } noexcept;
+    { C::decode_row(stored, columns, decoded) } noexcept;
 };
 // clang-format on
 
