@@ -59,8 +59,9 @@ TEST(ChatTemplateReference, AgreesWithJinja) {
             ADD_FAILURE() << "no error but: " << chat_template.render(messages, context);
         } catch (const Error& error) {
             EXPECT_EQ(error.code(), ErrorCode::invalid_input);
-            if (one.contains("raised"))
+            if (one.contains("raised")) {
                 EXPECT_EQ(std::string(error.what()), one["raised"].get<std::string>());
+            }
         }
     }
     EXPECT_EQ(rendered.size(), 12u);

@@ -171,7 +171,7 @@ TEST(TemplateLimits, Work) {
     refused(
         "{% for i in range(99) %}{% for j in range(99) %}{% for k in range(99) %}{% endfor %}{% endfor %}{% "
         "endfor %}",
-        ErrorCode::invalid_input, {"steps"});
+        ErrorCode::invalid_input, {"steps"}, limits);
     refused("{{ range(100001) }}", ErrorCode::invalid_input, {"range()", "100000"});
     refused("{{ range(-9223372036854775807, 9223372036854775807) }}", ErrorCode::invalid_input, {"range()"});
 }

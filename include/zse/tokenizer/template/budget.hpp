@@ -20,9 +20,9 @@ struct Limits {
     Bytes source = MiB(1);    ///< bytes of the template
     Bytes output = MiB(64);   ///< bytes of the rendered text
     Bytes values = MiB(512);  ///< bytes of all strings, lists and dicts that one rendering makes, summed
-    std::uint64_t steps = 20'000'000;  ///< statements, operations and elements visited
-    std::size_t range = 100'000;       ///< elements of one range(), as in Python's sandbox
-    std::size_t depth = 500;           ///< nested statements, expressions and macro calls while rendering
+    std::uint64_t steps = 100'000'000;  ///< statements, operations and elements visited
+    std::size_t range = 100'000;        ///< elements of one range(), as in Python's sandbox
+    std::size_t depth = 500;            ///< nested statements, expressions and macro calls while rendering
 };
 
 /// Nesting of statements and expressions in the source. A level costs the parser a few stack frames.

@@ -19,7 +19,7 @@ public:
     /// The statements of a template. Errors carry the line: corrupt for syntax, unsupported for unknown tags.
     static Block parse(std::string_view source, Bytes limit) {
         Parser parser(Lexer::split(source, limit));
-        Block block = parser.block({});
+        Block block = parser.block({}, 1);
         return block;
     }
 
@@ -29,9 +29,9 @@ private:
     using Names = std::initializer_list<std::string_view>;
 
     /// Statements up to a tag with one of the given names, which stays: the caller takes it.
-    Block block(Names ends) {
+    /// `begin_line` is where the tag stands that opened the block.
+    Block block(Names ends, int begin_line) {
         const Level level = nest();
-        const int begin_line = peek().line;
         Block statements;
         while (true) {
             const Token& token = peek();
@@ -73,8 +73,9 @@ private:
     /// The rest of an opening tag, the block behind it, and the name of the tag that ends it.
     Block body(Names ends) {
         accept(":");
+        const int line = peek().line;
         expect_tag_end();
-        return block(ends);
+        return block(ends, line);
     }
 
     Statement statement() {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Templates in the part of Jinja that chat templates use, with the settings that they expect: trim_blocks,
 // lstrip_blocks, break and continue, JSON without HTML escapes, and no changing of lists and dicts.
-// Left out: inheritance, imports, autoescape and recursive loops; what is left out is an error, never
-// ignored.
+// Left out: inheritance, imports, autoescape and recursive loops; each is an error, never ignored.
+//
+// Two habits of Python's Jinja are not followed. Filters such as map and select do their work at once, so
+// that their errors come even where nobody looks at the result. And a name that a template sets at the end
+// of a block can be read from outside by an inner block before that, where Jinja takes it for undefined.
 #pragma once
 
 #include <zse/tokenizer/template/evaluator.hpp>
