@@ -2,10 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks every source: the licence line, a purpose beside it, test keys on lines of their own.
 
-Also checks that quotes in the docs match their files.
-
-A quote in a Markdown file is a code block after the line `<!-- quote: examples/01_x.cpp -->`; its lines
-must stand in that file, one after the other.
+Quotes in the docs are checked by quotes.py.
 """
 import pathlib
 import re
@@ -16,7 +13,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCE = re.compile(r"(\.(hpp|cpp|cuh|cu|py|cmake|cmake\.in|sh)|CMakeLists\.txt|/timed_compile|^dev|^\.ci/run)$")
 # A key of tests/CMakeLists.txt that does not begin its line: formatting joined it to the comment above.
 LOST_KEY = re.compile(r"^// .*\S (rows|labels|timeout|refuse|expect): ")
-QUOTE = re.compile(r"<!-- quote: (\S+) -->\s*```\w*\n(.*?)```", re.DOTALL)
 
 
 def tracked():
@@ -28,7 +24,7 @@ def tracked():
 
 def main():
     offences = []
-    sources = quotes = 0
+    sources = 0
     for name in tracked():
         if SOURCE.search(name):
             sources += 1
@@ -42,13 +38,7 @@ def main():
                 for number, line in enumerate(lines, 1):
                     if key := LOST_KEY.match(line):
                         offences.append(f"{name}:{number}: '{key.group(1)}:' should begin its own line")
-        elif name.endswith(".md"):
-            for path, block in QUOTE.findall((ROOT / name).read_text(encoding="utf-8")):
-                quotes += 1
-                source = ROOT / path
-                if not source.is_file() or block not in source.read_text(encoding="utf-8"):
-                    offences.append(f"{name}: the quote of {path} does not stand in that file")
-    print("\n".join(offences + [f"sources: {sources} files, {quotes} quotes, {len(offences)} offences"]))
+    print("\n".join(offences + [f"sources: {sources} files, {len(offences)} offences"]))
     return bool(offences)
 
 

@@ -181,7 +181,7 @@ template <class Codec>
 void linear(const Matrix& weights, const LinearTile& tile) noexcept {
     static_assert(Unpack<Codec>::group <= 256);
     if (tile.tokens == 1) return fused_rows<Codec, 1>(weights, tile);
-    if (tile.tokens == 2) return fused_rows<Codec, fused_tokens>(weights, tile);
+    if (tile.tokens == fused_tokens) return fused_rows<Codec, fused_tokens>(weights, tile);
     const std::size_t columns = weights.columns;
     const std::size_t step = panel_stride(columns);
     for (std::size_t first = tile.first; first < tile.last; first += panel_rows(columns)) {
