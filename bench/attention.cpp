@@ -69,3 +69,5 @@ ZSE_FLASH(kv::int4<>);
 #undef ZSE_FLASH
 
 }  // namespace
+
+BENCHMARK_MAIN();

@@ -62,3 +62,5 @@ ZSE_LINEAR(w::nf4<64>);
 #undef ZSE_LINEAR
 
 }  // namespace
+
+BENCHMARK_MAIN();

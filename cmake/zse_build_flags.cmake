@@ -1,41 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# zse_build_flags: warnings and instruction set of zse's own programs. Users of zse::zse choose theirs.
-
-# The level is spelled out, never "native": a compiler cache shared by two machines must not mix them.
-# Highway 1.0.3 stays at SSSE3 unless AES and PCLMUL are switched on beside the level.
-function(zse_detect_arch level)
-    set(${level} baseline PARENT_SCOPE)
-    if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR NOT EXISTS /proc/cpuinfo)
-        return()
-    endif()
-    file(STRINGS /proc/cpuinfo cpu_flags REGEX "^flags" LIMIT_COUNT 1)
-    string(REGEX REPLACE "^flags[ \t]*:" "" cpu_flags "${cpu_flags}")
-    separate_arguments(cpu_flags)
-    set(v3 avx avx2 bmi1 bmi2 f16c fma abm movbe xsave aes pclmulqdq)
-    set(v4 avx512f avx512bw avx512cd avx512dq avx512vl)
-    list(REMOVE_ITEM v3 ${cpu_flags})
-    list(REMOVE_ITEM v4 ${cpu_flags})
-    if(NOT v3 AND NOT v4)
-        set(${level} x86-64-v4 PARENT_SCOPE)
-    elseif(NOT v3)
-        set(${level} x86-64-v3 PARENT_SCOPE)
-    endif()
-endfunction()
-
-set(zse_arch "${ZSE_ARCH}")
-if(zse_arch STREQUAL "auto")
-    zse_detect_arch(zse_arch)
-endif()
-set(zse_arch_flags "")
-if(zse_arch MATCHES "^x86-64-v[34]$")
-    set(zse_arch_flags -march=${zse_arch} -maes -mpclmul)
-elseif(NOT zse_arch STREQUAL "baseline")
-    set(zse_arch_flags -march=${zse_arch})
-endif()
-message(STATUS "zse: instruction set ${zse_arch} ${zse_arch_flags}")
-
+# zse_build_flags: warnings of zse's own programs. They are built for the least processor of their architecture: kernels
+# for the others are compiled in regions of their own and chosen when a model is opened.
 add_library(zse_build_flags INTERFACE)
-target_compile_options(zse_build_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow ${zse_arch_flags})
+target_compile_options(zse_build_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
 if(ZSE_WERROR)
     target_compile_options(zse_build_flags INTERFACE -Werror)
 endif()

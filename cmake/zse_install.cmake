@@ -14,7 +14,6 @@ configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/zseConfig.cmake.in" z
 write_basic_package_version_file(zseConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES "${PROJECT_BINARY_DIR}/zseConfig.cmake"
               "${PROJECT_BINARY_DIR}/zseConfigVersion.cmake"
-              "${PROJECT_SOURCE_DIR}/cmake/FindHighway.cmake"
               "${PROJECT_SOURCE_DIR}/cmake/FindPCRE2.cmake"
         DESTINATION "${zse_package_dir}")
 install(FILES "${PROJECT_SOURCE_DIR}/cmake/zse_engine_matrix.cmake" DESTINATION "${zse_package_dir}" OPTIONAL)

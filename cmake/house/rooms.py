@@ -35,7 +35,6 @@ LEVEL = {room: level for level, line in enumerate(ORDER) for room in line.split(
 # Libraries that only some rooms may include; () means that no header may.
 LIBRARIES = {
     "boost/hana": ("policy", "engine"),
-    "hwy/": ("kernels", "attention", "kv", "weights", "sampling"),
     "pcre2.h": ("tokenizer",),
     "fmt/": (),
     "nlohmann/": (),

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 namespace zse_cli {
 namespace {
@@ -15,6 +16,7 @@ struct BenchmarkOptions {
     std::uint32_t prompt = 512;
     std::uint32_t generation = 128;
     std::uint32_t depth = 0;
+    std::uint32_t sequences = 1;
     std::uint32_t repetitions = 5;
 };
 
@@ -46,50 +48,82 @@ std::vector<std::int32_t> tokens(std::size_t count, std::uint32_t vocabulary) {
     return made;
 }
 
-/// Steps until the request ends; returns seconds of the rows after the first `skipped`, a step that spans the
-/// border counting by its share of rows.
-double seconds_after(zse::AnyEngine& engine, zse::AnyEngine::Request request, std::uint64_t skipped) {
+double timed_step(zse::AnyEngine& engine) {
+    const auto start = std::chrono::steady_clock::now();
+    engine.step();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Tokens a second of a prompt, after `depth` tokens. A step that spans the border counts by its share of rows.
+double prompt_rate(zse::AnyEngine& engine, std::uint32_t prompt, std::uint32_t depth) {
     const std::uint64_t before = engine.counters().rows;
+    zse::AnyEngine::Request request;
+    request.tokens = tokens(depth + prompt, engine.spec().vocabulary);
+    request.max_tokens = 0;
     engine.submit(std::move(request));
     double seconds = 0;
     while (!engine.idle()) {
         const std::uint64_t from = engine.counters().rows - before;
-        const auto start = std::chrono::steady_clock::now();
-        engine.step();
-        const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        const double taken = timed_step(engine);
         const std::uint64_t to = engine.counters().rows - before;
-        if (to <= skipped || to == from) continue;
-        seconds += taken * static_cast<double>(to - std::max(from, skipped)) / static_cast<double>(to - from);
+        if (to <= depth || to == from) continue;
+        const std::uint64_t counted = to - std::max<std::uint64_t>(from, depth);
+        seconds += taken * static_cast<double>(counted) / static_cast<double>(to - from);
     }
-    return seconds;
+    return prompt / seconds;
+}
+
+/// Tokens a second of all sequences together, over `steps` steps in which each of them makes a token; the first
+/// token of each comes with its prompt.
+double generation_rate(zse::AnyEngine& engine, std::uint32_t steps, std::uint32_t depth,
+                       std::uint32_t sequences) {
+    std::vector<zse::AnyEngine::RequestId> ids;
+    for (std::uint32_t i = 0; i < sequences; ++i) {
+        zse::AnyEngine::Request request;
+        request.tokens = tokens(std::max(depth, 1u), engine.spec().vocabulary);
+        request.ignore_end = true;
+        ids.push_back(engine.submit(std::move(request)));
+    }
+    std::set<zse::AnyEngine::RequestId> begun;
+    while (begun.size() < sequences) {
+        for (const auto& event : engine.step()) begun.insert(event.id);
+    }
+    const std::uint64_t before = engine.counters().rows;
+    double seconds = 0;
+    for (std::uint32_t step = 0; step < steps; ++step) seconds += timed_step(engine);
+    const std::uint64_t made = engine.counters().rows - before;
+    for (const auto id : ids) engine.cancel(id);
+    return static_cast<double>(made) / seconds;
+}
+
+/// Tokens that one sequence makes at most while the prompts of the others are still computed.
+std::uint32_t head_start(const BenchmarkOptions& options) {
+    const std::uint32_t sequences = options.sequences;
+    const std::uint32_t rows = std::max(options.model.step_tokens, sequences + 1) - sequences;
+    return sequences - 1 + (sequences - 1) * options.depth / rows;
 }
 
 int benchmark(const BenchmarkOptions& options) {
     ModelOptions model = options.model;
-    if (model.context == 0)
-        model.context = options.depth + std::max(options.prompt, options.generation + 1) + 1;
+    model.batch = std::max(model.batch, options.sequences);
+    if (model.context == 0) {
+        const std::uint32_t generated = options.generation + head_start(options) + 1;
+        model.context = options.depth + std::max(options.prompt, generated) + 1;
+    }
     const Chosen chosen = choose(model);
     const auto engine = open(chosen);
-    const std::uint32_t vocabulary = engine->spec().vocabulary;
     Rates prompt;
     Rates generation;
-    for (std::uint32_t repetition = 0; repetition <= options.repetitions;
-         ++repetition) {  // the first warms up
+    for (std::uint32_t repetition = 0; repetition <= options.repetitions; ++repetition) {
+        const bool warms_up = repetition == 0;  // which needs no depth
+        const std::uint32_t depth = warms_up ? 0 : options.depth;
         if (options.prompt > 0) {
-            zse::AnyEngine::Request request;
-            request.tokens = tokens(options.depth + options.prompt, vocabulary);
-            request.max_tokens = 0;
-            const double seconds = seconds_after(*engine, std::move(request), options.depth);
-            if (repetition > 0) prompt.values.push_back(options.prompt / seconds);
+            const double rate = prompt_rate(*engine, options.prompt, depth);
+            if (!warms_up) prompt.values.push_back(rate);
         }
         if (options.generation > 0) {
-            zse::AnyEngine::Request request;
-            request.tokens = tokens(std::max(options.depth, 1u), vocabulary);
-            request.max_tokens = options.generation + 1;  // the first comes with the prompt
-            request.ignore_end = true;
-            const std::size_t skipped = request.tokens.size();
-            const double seconds = seconds_after(*engine, std::move(request), skipped);
-            if (repetition > 0) generation.values.push_back(options.generation / seconds);
+            const double rate = generation_rate(*engine, options.generation, depth, options.sequences);
+            if (!warms_up) generation.values.push_back(rate);
         }
     }
     if (options.model.json) {
@@ -100,14 +134,16 @@ int benchmark(const BenchmarkOptions& options) {
                                  {"prompt", options.prompt},
                                  {"generation", options.generation},
                                  {"depth", options.depth},
+                                 {"sequences", options.sequences},
                                  {"repetitions", options.repetitions},
                                  {"threads", engine->limits().threads},
                                  {"engine", engine->description()}};
         fmt::print("{}\n", dump(out));
         return 0;
     }
-    fmt::print("{}, {} threads, depth {}, median of {} (least to most)\n", engine->description(),
-               engine->limits().threads, options.depth, options.repetitions);
+    fmt::print("{}, {} threads, depth {}, {} sequences, median of {} (least to most)\n",
+               engine->description(), engine->limits().threads, options.depth, options.sequences,
+               options.repetitions);
     const auto line = [](const char* what, std::uint32_t count, const Rates& rates) {
         fmt::print("{:<10} {:>6} tokens {:>10.1f} tokens/s ({:.1f} to {:.1f})\n", what, count, rates.median(),
                    rates.spread()[0], rates.spread()[1]);
@@ -132,6 +168,9 @@ void declare_benchmark(CLI::App& app, Action& action) {
         ->capture_default_str();
     command->add_option("--depth", options->depth, "tokens already in the cache")
         ->check(count)
+        ->capture_default_str();
+    command->add_option("--sequences", options->sequences, "that generate at once; the speed is that of all")
+        ->check(CLI::Range(1u, 4096u))
         ->capture_default_str();
     command->add_option("--repetitions", options->repetitions, "after one that warms up")
         ->check(CLI::Range(1u, 1000u))

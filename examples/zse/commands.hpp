@@ -22,6 +22,7 @@ struct ModelOptions {
     std::uint32_t step_tokens = 512;
     std::uint32_t page_tokens = 16;
     std::uint32_t threads = 0;  ///< 0: one per usable core
+    std::string isa;
     bool json = false;
 
     /// Declares MODEL and the options on a command.

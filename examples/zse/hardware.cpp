@@ -38,10 +38,6 @@ std::vector<Fit> fits(zse::Bytes budget, std::uint32_t threads) {
     return list;
 }
 
-std::string_view kernels_target() {
-    return hwy::TargetName(HWY_TARGET);
-}
-
 int hardware(bool json) {
     const zse::system::Hardware machine = zse::system::probe();
     const zse::Bytes usable = machine.usable_memory();
@@ -53,7 +49,7 @@ int hardware(bool json) {
                       {"physical", machine.cpu.physical},
                       {"usable_threads", machine.usable_threads()},
                       {"instruction_sets", zse::system::names(machine.cpu.instructions)},
-                      {"kernels", std::string(kernels_target())}};
+                      {"kernels", std::string(zse::kernels::name(zse::kernels::widest()))}};
         out["memory"] = {{"total", machine.memory.total},
                          {"available", machine.memory.available},
                          {"usable", usable},
@@ -82,7 +78,9 @@ int hardware(bool json) {
     for (const auto& name : zse::system::names(machine.cpu.instructions)) sets += " " + std::string(name);
     fmt::print("CPU     {}: {} threads on {} cores, {} usable\n", machine.cpu.model, machine.cpu.logical,
                machine.cpu.physical, machine.usable_threads());
-    fmt::print("       {} (kernels of this program: {})\n", sets, kernels_target());
+    fmt::print("       {}\n", sets);
+    fmt::print("kernels {}; --isa chooses among {}\n", zse::kernels::name(zse::kernels::widest()),
+               zse::kernels::usable_names());
     fmt::print("memory  {} in all, {} available, {} usable here\n", zse::human(machine.memory.total),
                zse::human(machine.memory.available), zse::human(usable));
     for (const auto& gpu : machine.gpus) {

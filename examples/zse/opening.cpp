@@ -46,6 +46,8 @@ void ModelOptions::declare(CLI::App& command) {
         ->capture_default_str();
     command.add_option("-t,--threads", threads, "threads; default: one per usable core")
         ->check(CLI::Range(1u, 256u));
+    command.add_option("--isa", isa, "instruction set of the kernels; default: the widest of this processor")
+        ->check(CLI::IsMember({"portable", "avx2", "avx512", "avx512_vnni", "neon"}));
     command.add_flag("--json", json, "print JSON on standard output");
 }
 
@@ -80,7 +82,15 @@ std::uint32_t largest_context(const zse::engine::Built& engine, const zse::Model
 }
 
 Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
-    Chosen chosen{zse::io::Gguf::open(options.model), {}, choice_of(options), {}, {}, 0};
+    Chosen chosen{zse::io::Gguf::open(options.model), {}, choice_of(options), {}, {}, 0, {}};
+    if (!options.isa.empty()) {
+        chosen.isa = zse::kernels::isa_called(options.isa);
+        if (!chosen.isa) {
+            throw zse::Error(zse::ErrorCode::unsupported,
+                             zse::text("this program has no ", options.isa, " kernels; use one of ",
+                                       zse::kernels::usable_names(), ", or leave --isa out"));
+        }
+    }
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
     const zse::system::Hardware machine = zse::system::probe();
@@ -108,6 +118,7 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint3
 std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
     zse::engine::Options options;
     options.limits = chosen.limits;
+    options.isa = chosen.isa;
     const bool terminal = ::isatty(STDERR_FILENO) == 1;
     int shown = -1;
     if (terminal) {

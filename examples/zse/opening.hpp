@@ -20,6 +20,7 @@ struct Chosen {
     zse::engine::Built engine;
     zse::Limits limits;  ///< resolved: the context is known
     zse::Bytes budget;   ///< memory that may be used on this machine
+    std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
 };
 
 /// Reads the file and finds the engine; `output_rows` are rows of logits of a step (0: one a sequence), and

@@ -70,6 +70,7 @@ private:
     };
     static Resolved resolve(const ModelSpec& spec, engine::Options options) {
         options.limits = model::resolved(spec, options.limits);
+        options.isa = kernels::chosen(options.isa);
         memory::Plan plan = EngineOf::plan(spec, options.limits);
         return {std::move(options), plan};
     }
@@ -79,7 +80,8 @@ private:
                     r.options),
           team_(r.options.limits.threads),
           scratch_(arena(memory::Kind::scratch)),
-          weights_(file, spec, arena(memory::Kind::weights), team_, r.options.progress),
+          weights_(file, spec, arena(memory::Kind::weights), team_, *r.options.isa, r.options.progress),
+          kernels_(attention::cache_kernels<typename K::Key, typename K::Value>(*r.options.isa)),
           executor_(team_, scratch_.data(),
                     scratch_.size() - r.options.limits.threads * r.plan.scratch_per_thread,
                     r.plan.scratch_per_thread) {}
@@ -109,9 +111,10 @@ private:
         [[nodiscard]] kv::LayerCache layer(std::uint32_t index) const noexcept {
             const kv::PageLayout& layout = engine.layout();
             return {{engine.kv_pool() + index * layout.layer_bytes(), layout.page_bytes(), layout},
-                    &kv::side_kernels<typename K::Key>,
-                    &kv::side_kernels<typename K::Value>};
+                    kv::side_kernels<typename K::Key>(engine.isa()),
+                    kv::side_kernels<typename K::Value>(engine.isa())};
         }
+        [[nodiscard]] const attention::CacheKernels& kernels() const noexcept { return engine.kernels_; }
     };
 
     void forward(const model::Batch& batch, float* logits) override {
@@ -121,6 +124,7 @@ private:
     exec::Team team_;
     memory::Arena scratch_;
     model::LoadedWeights<W> weights_;
+    attention::CacheKernels kernels_;
     exec::CpuExecutor executor_;
 };
 

@@ -2,6 +2,7 @@
 // What every attention kernel is given: queries of a ragged batch, and one layer of the cache.
 #pragma once
 
+#include <zse/attention/kernels.hpp>
 #include <zse/kv/append.hpp>
 
 #include <algorithm>
@@ -14,12 +15,15 @@ namespace attention {
 struct Arguments {
     kv::BatchRows batch;
     kv::LayerCache cache;
+    CacheKernels kernels;
     const float* q = nullptr;  ///< `[rows, heads, k_dim]`, `q_stride` floats from row to row
     std::size_t q_stride = 0;
-    float* out = nullptr;  ///< `[rows, heads, v_dim]`, dense
+    float* out = nullptr;       ///< `[rows, heads, v_dim]`, dense
+    float* partials = nullptr;  ///< room for partial states, as many floats as the policy asks for
     std::size_t heads = 0;
     std::size_t most_tokens = 0;  ///< longest context of a sequence: sizes scratch where a kernel needs it
     std::size_t most_rows = 0;    ///< longest segment of this batch
+    std::size_t threads = 1;      ///< of the team: decides whether one sequence is spread over several
 
     [[nodiscard]] constexpr std::size_t group() const noexcept { return heads / cache.pages.layout.kv_heads; }
     /// Scores are multiplied by this: 1 / sqrt(k_dim).
@@ -31,7 +35,8 @@ struct Arguments {
     void load_query(std::size_t row, std::size_t head, float* to) const noexcept {
         const std::size_t dim = cache.pages.layout.k_dim;
         const float* from = q + row * q_stride + head * dim;
-        for (std::size_t i = 0; i < dim; ++i) to[i] = from[i] * scale();
+        const float factor = scale();
+        for (std::size_t i = 0; i < dim; ++i) to[i] = from[i] * factor;
         if (cache.k->rotates) kv::rotate(to, dim);
     }
     /// Writes value / sum as output head `head` of `row`, turned back if the values were.
@@ -41,37 +46,15 @@ struct Arguments {
         for (std::size_t i = 0; i < dim; ++i) to[i] = value[i] / sum;
         if (cache.v->rotates) kv::rotate(to, dim);
     }
-    /// Decodes keys of tokens [first, last) of a sequence to rows `stride` floats apart; across pages.
-    void load_keys(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
-                   float* rows, std::size_t stride) const noexcept {
-        const kv::PageLayout& layout = cache.pages.layout;
-        for_each_page(segment, kv_head, first, last,
-                      [&](const std::byte* at, std::size_t slot, std::size_t done, std::size_t count) {
-                          cache.k->decode(at + slot * layout.k_code,
-                                          at + layout.k_scales_at() + slot * layout.k_scale, count,
-                                          layout.k_dim, rows + done * stride, stride);
-                      });
-    }
-    void load_values(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
-                     float* rows, std::size_t stride) const noexcept {
-        const kv::PageLayout& layout = cache.pages.layout;
-        for_each_page(segment, kv_head, first, last,
-                      [&](const std::byte* at, std::size_t slot, std::size_t done, std::size_t count) {
-                          cache.v->decode(at + layout.v_codes_at() + slot * layout.v_code,
-                                          at + layout.v_scales_at() + slot * layout.v_scale, count,
-                                          layout.v_dim, rows + done * stride, stride);
-                      });
-    }
-
-private:
+    /// Calls body(page, slot, count) for each stretch of tokens [first, last) of a sequence within one page.
     template <class Body>
-    void for_each_page(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
+    void for_each_page(const kv::Segment& segment, std::size_t first, std::size_t last,
                        const Body& body) const noexcept {
         const std::size_t page_tokens = cache.pages.layout.page_tokens;
         for (std::size_t token = first; token < last;) {
             const std::size_t slot = token % page_tokens;
             const std::size_t count = std::min(page_tokens - slot, last - token);
-            body(cache.pages.head(segment.pages[token / page_tokens], kv_head), slot, token - first, count);
+            body(segment.pages[token / page_tokens], slot, count);
             token += count;
         }
     }

@@ -3,14 +3,13 @@
 #pragma once
 
 #include <zse/attention/arguments.hpp>
-#include <zse/attention/partial.hpp>
 
 namespace zse::inline v1 {
 namespace attention {
 
-/// Tokens are split every `Split` absolute positions; each split gives a partial state, and the states merge
-/// in order of position. So the bits of a row depend on its own tokens alone, and scratch does not grow with
-/// the context.
+/// Tokens are split every `Split` absolute positions; each split gives a partial state, and the states merge in order
+/// of position. So the bits of a row depend on its own tokens alone, and splits of one row can be computed by several
+/// threads.
 template <std::size_t Split = 256>
 struct flash {
     static_assert(
@@ -21,26 +20,47 @@ struct flash {
     static constexpr auto spelling = "attention::flash<" + policy::decimal<Split>() + ">";
     static constexpr std::string_view name = "flash";
 
-    /// An item is a block of rows of one segment and one key head, with all query heads that share it: keys
-    /// and values are decoded once for all of them.
+    /// An item is a block of rows of one segment and one key head, with all query heads that share it: keys and
+    /// values are read once for all of them. Where a batch has too few such items for its threads and each segment is
+    /// a single row, an item is one split of it, whose state goes to `partials`; Finish merges them.
     struct Attend {
         Arguments arguments;
 
-        /// Tokens decoded at a time: with 128 values a head, keys fill 32 KiB, a level-1 cache.
+        /// Queries that share a pass over the keys; more would only enlarge the scratch.
+        static constexpr std::size_t most_queries = 64;
+        /// Values decoded at a time where many queries read them: 32 KiB of 128 values a head, a level-1 cache.
         static constexpr std::size_t tile_tokens = 64;
-        /// Query rows that share a decoded tile; more would only enlarge the scratch.
-        static constexpr std::size_t most_block_heads = 64;
+        /// From this many queries on, decoding values once into float32 beats decoding them for every four.
+        static constexpr std::size_t decode_queries = 9;
 
         [[nodiscard]] constexpr std::size_t block_rows() const noexcept {
-            const std::size_t rows = most_block_heads / arguments.group();
+            const std::size_t rows = most_queries / arguments.group();
             return rows < 1 ? 1 : (rows > 16 ? 16 : rows);
         }
         [[nodiscard]] constexpr std::size_t blocks_per_segment() const noexcept {
             return ceil_div(arguments.most_rows, block_rows());
         }
-        [[nodiscard]] constexpr std::size_t items() const noexcept {
-            return arguments.batch.segments.size() * blocks_per_segment() *
-                   arguments.cache.pages.layout.kv_heads;
+        /// Rows that may be spread: so few that their heads do not feed four items to each thread.
+        [[nodiscard]] constexpr std::size_t spread_rows() const noexcept {
+            return ceil_div(4 * arguments.threads, arguments.cache.pages.layout.kv_heads);
+        }
+        [[nodiscard]] constexpr bool spreads() const noexcept {
+            return arguments.threads > 1 && arguments.most_rows == 1 &&
+                   arguments.batch.segments.size() <= spread_rows();
+        }
+        [[nodiscard]] constexpr std::size_t most_splits() const noexcept {
+            return ceil_div(arguments.most_tokens, Split);
+        }
+        [[nodiscard]] std::size_t splits() const noexcept {  // of the longest segment
+            std::size_t most = 0;
+            for (const kv::Segment& segment : arguments.batch.segments) {
+                most = std::max(most, ceil_div(segment.first_position + segment.rows, Split));
+            }
+            return most;
+        }
+        [[nodiscard]] std::size_t items() const noexcept {
+            const std::size_t heads = arguments.batch.segments.size() * arguments.cache.pages.layout.kv_heads;
+            return spreads() ? heads * splits() : heads * blocks_per_segment();
         }
         /// Head widths padded to whole vectors of any instruction set.
         [[nodiscard]] constexpr std::size_t k_width() const noexcept {
@@ -49,16 +69,30 @@ struct flash {
         [[nodiscard]] constexpr std::size_t v_width() const noexcept {
             return round_up(arguments.cache.pages.layout.v_dim, 16);
         }
+        /// Floats of one partial state: a value, and its greatest score and sum.
+        [[nodiscard]] constexpr std::size_t partial_floats() const noexcept { return v_width() + 2; }
+        /// Floats of `partials`.
+        [[nodiscard]] constexpr std::size_t partials_floats() const noexcept {
+            if (arguments.threads == 1) return 0;
+            return spread_rows() * arguments.heads * most_splits() * partial_floats();
+        }
         [[nodiscard]] constexpr Bytes thread_bytes() const noexcept {
             const std::size_t queries = block_rows() * arguments.group();
-            const std::size_t floats = queries * (k_width() + Split + 2 * v_width() + 4) +
-                                       tile_tokens * (k_width() > v_width() ? k_width() : v_width());
+            const std::size_t floats = queries * (k_width() + Split + 2 * v_width() + 4) + k_width() +
+                                       gather_floats() + tile_tokens * v_width();
             return floats * sizeof(float);
         }
 
         void run(std::size_t item, const exec::Worker& worker) const noexcept {
             const std::size_t kv_heads = arguments.cache.pages.layout.kv_heads;
             const std::size_t kv_head = item % kv_heads;
+            if (spreads()) {
+                const std::size_t each = splits();
+                const std::size_t which = item / kv_heads / each;
+                attend_one_split(arguments.batch.segments[which], which, kv_head, item / kv_heads % each,
+                                 reinterpret_cast<float*>(worker.scratch));
+                return;
+            }
             const std::size_t block = item / kv_heads % blocks_per_segment();
             const kv::Segment& segment = arguments.batch.segments[item / kv_heads / blocks_per_segment()];
             const std::size_t first = block * block_rows();
@@ -67,50 +101,82 @@ struct flash {
                          reinterpret_cast<float*>(worker.scratch));
         }
 
+        /// Merges what attend_one_split() left for a row, and writes its outputs.
+        void finish(std::size_t row) const noexcept {
+            float value[kv::most_head_dim];
+            const kv::Segment& segment = arguments.batch.segments[row];  // each segment is one row
+            const std::size_t count = ceil_div(segment.first_position + std::size_t{1}, Split);
+            for (std::size_t head = 0; head < arguments.heads; ++head) {
+                std::fill_n(value, v_width(), 0.0f);
+                Partial state;
+                for (std::size_t split = 0; split < count; ++split) {
+                    const float* from = partial(row, head, split);
+                    arguments.kernels.softmax->merge(state, value, {from[v_width()], from[v_width() + 1]}, from,
+                                                     v_width());
+                }
+                arguments.store_output(segment.first_row, head, value, state.sum);
+            }
+        }
+
     private:
         struct Scratch {
-            float* queries;   ///< `[queries, k_width]`
-            float* scores;    ///< `[queries, Split]`
-            float* values;    ///< `[queries, v_width]` merged so far
-            float* part;      ///< `[queries, v_width]` of this split
-            float* tile;      ///< `[tile_tokens, width]` decoded keys or values
-            Partial* states;  ///< `[queries]`
-            Partial* parts;   ///< `[queries]`
+            std::byte* queries;  ///< `[queries][query_bytes]`
+            float* query;        ///< `[k_width]`, one on its way
+            float* scores;       ///< `[queries, Split]`
+            float* values;       ///< `[queries, v_width]` merged so far
+            float* part;         ///< `[queries, v_width]` of this split
+            float* tile;         ///< `[tile_tokens, v_width]` decoded values
+            std::byte* gathered;  ///< a KeyBlock of tokens from several pages
+            Partial* states;      ///< `[queries]`
+            Partial* parts;       ///< `[queries]`
         };
 
-        [[nodiscard]] Scratch divide(float* floats, std::size_t queries) const noexcept {
+        [[nodiscard]] constexpr std::size_t gather_floats() const noexcept {
+            const kv::PageLayout& layout = arguments.cache.pages.layout;
+            return KeyBlock::tokens * (layout.k_code + layout.k_scale + 16) / sizeof(float);
+        }
+        [[nodiscard]] Scratch divide(float* floats) const noexcept {
+            const std::size_t queries = block_rows() * arguments.group();
             Scratch s{};
-            s.queries = floats;
-            s.scores = s.queries + queries * k_width();
+            s.scores = floats;
             s.values = s.scores + queries * Split;
             s.part = s.values + queries * v_width();
-            s.states = reinterpret_cast<Partial*>(s.part + queries * v_width());
+            s.tile = s.part + queries * v_width();
+            s.queries = reinterpret_cast<std::byte*>(s.tile + tile_tokens * v_width());
+            s.query = reinterpret_cast<float*>(s.queries) + queries * k_width();
+            s.states = reinterpret_cast<Partial*>(s.query + k_width());
             s.parts = s.states + queries;
-            s.tile = reinterpret_cast<float*>(s.parts + queries);
+            s.gathered = reinterpret_cast<std::byte*>(s.parts + queries);
             return s;
+        }
+        [[nodiscard]] float* partial(std::size_t which, std::size_t head, std::size_t split) const noexcept {
+            return arguments.partials + ((which * arguments.heads + head) * most_splits() + split) * partial_floats();
+        }
+
+        void prepare(const Scratch& s, std::size_t row, std::size_t head, std::size_t query) const noexcept {
+            const std::size_t dim = arguments.cache.pages.layout.k_dim;
+            arguments.load_query(row, head, s.query);
+            arguments.kernels.keys->prepare(s.query, dim, s.queries + query * arguments.kernels.keys->query_bytes(dim));
         }
 
         /// Rows [first, last) of a segment for one key head.
-        void attend_block(const kv::Segment& segment, std::size_t kv_head, std::size_t first,
-                          std::size_t last, float* floats) const noexcept {
+        void attend_block(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
+                          float* floats) const noexcept {
             const std::size_t group = arguments.group();
             const std::size_t queries = (last - first) * group;
-            const Scratch s = divide(floats, block_rows() * group);
-            std::fill(s.queries, s.queries + queries * k_width(), 0.0f);
-            std::fill(s.values, s.values + queries * v_width(), 0.0f);
-            std::fill(s.tile, s.tile + tile_tokens * std::max(k_width(), v_width()), 0.0f);
+            const Scratch s = divide(floats);
+            std::fill_n(s.values, queries * v_width(), 0.0f);
             for (std::size_t i = 0; i < queries; ++i) {
-                arguments.load_query(segment.first_row + first + i / group, kv_head * group + i % group,
-                                     s.queries + i * k_width());
+                prepare(s, segment.first_row + first + i / group, kv_head * group + i % group, i);
                 s.states[i] = Partial{};
             }
             const std::size_t end = segment.first_position + last;  // one past the last token any row sees
             for (std::size_t start = 0; start < end; start += Split) {
-                attend_split(segment, kv_head, start, std::min(start + Split, end),
-                             segment.first_position + first, queries, s);
+                attend_split(segment, kv_head, start, std::min(start + Split, end), segment.first_position + first,
+                             queries, s);
                 for (std::size_t i = 0; i < queries; ++i) {
-                    merge(s.states[i], s.values + i * v_width(), s.parts[i], s.part + i * v_width(),
-                          v_width());
+                    arguments.kernels.softmax->merge(s.states[i], s.values + i * v_width(), s.parts[i],
+                                                     s.part + i * v_width(), v_width());
                 }
             }
             for (std::size_t i = 0; i < queries; ++i) {
@@ -119,8 +185,26 @@ struct flash {
             }
         }
 
-        /// The partial states of tokens [start, end) for all queries; query i stands at position
-        /// first_position + i / group and sees tokens up to its own.
+        /// One split of a segment of one row, for all query heads of a key head.
+        void attend_one_split(const kv::Segment& segment, std::size_t which, std::size_t kv_head, std::size_t split,
+                              float* floats) const noexcept {
+            const std::size_t end = segment.first_position + std::size_t{1};
+            const std::size_t start = split * Split;
+            if (start >= end) return;
+            const std::size_t group = arguments.group();
+            const Scratch s = divide(floats);
+            for (std::size_t i = 0; i < group; ++i) prepare(s, segment.first_row, kv_head * group + i, i);
+            attend_split(segment, kv_head, start, std::min(start + Split, end), segment.first_position, group, s);
+            for (std::size_t i = 0; i < group; ++i) {
+                float* to = partial(which, kv_head * group + i, split);
+                std::copy_n(s.part + i * v_width(), v_width(), to);
+                to[v_width()] = s.parts[i].greatest;
+                to[v_width() + 1] = s.parts[i].sum;
+            }
+        }
+
+        /// The partial states of tokens [start, end) for all queries; query i stands at position first_position +
+        /// i / group and sees tokens up to its own.
         void attend_split(const kv::Segment& segment, std::size_t kv_head, std::size_t start, std::size_t end,
                           std::size_t first_position, std::size_t queries, const Scratch& s) const noexcept {
             const std::size_t group = arguments.group();
@@ -128,82 +212,122 @@ struct flash {
                 const std::size_t position = first_position + query / group;
                 return position < start ? std::size_t{0} : std::min(position + 1, end) - start;
             };
+            for (std::size_t token = start; token < end; token += KeyBlock::tokens) {
+                const KeyBlock keys = key_block(segment, kv_head, token, end, s.gathered);
+                arguments.kernels.keys->score(keys, s.queries, queries, s.scores + (token - start), Split);
+            }
+            for (std::size_t i = 0; i < queries; ++i) {
+                s.parts[i] = arguments.kernels.softmax->softmax(s.scores + i * Split, seen(i));
+            }
+            std::fill_n(s.part, queries * v_width(), 0.0f);
+            // Queries see ever more tokens, in groups that see the same.
             for (std::size_t tile = start; tile < end; tile += tile_tokens) {
                 const std::size_t tile_end = std::min(tile + tile_tokens, end);
-                arguments.load_keys(segment, kv_head, tile, tile_end, s.tile, k_width());
-                for (std::size_t i = 0; i < queries; ++i) {
-                    const std::size_t count = std::min(seen(i), tile_end - start);
-                    score(s.queries + i * k_width(), s.tile, tile - start, count, s.scores + i * Split);
+                const bool decode = queries >= decode_queries;
+                if (decode) decode_values(segment, kv_head, tile, tile_end, s.tile);
+                for (std::size_t i = 0; i < queries;) {
+                    // As many queries as see the whole tile go together; those at its border go row by row.
+                    const std::size_t count = std::min(start + seen(i), tile_end);
+                    std::size_t next = i + group;
+                    if (count == tile_end) next = queries;
+                    if (count > tile) add_values(segment, kv_head, tile, count, i, next - i, tile - start, decode, s);
+                    i = next;
                 }
-            }
-            for (std::size_t i = 0; i < queries; ++i) s.parts[i] = softmax(s.scores + i * Split, seen(i));
-            // Rows of the tile keep zeros above v_dim: keys may have been wider.
-            std::fill(s.tile, s.tile + tile_tokens * v_width(), 0.0f);
-            std::fill(s.part, s.part + queries * v_width(), 0.0f);
-            for (std::size_t tile = start; tile < end; tile += tile_tokens) {
-                const std::size_t tile_end = std::min(tile + tile_tokens, end);
-                arguments.load_values(segment, kv_head, tile, tile_end, s.tile, v_width());
-                for (std::size_t i = 0; i < queries; ++i) {
-                    const std::size_t count = std::min(seen(i), tile_end - start);
-                    add_values(s.scores + i * Split, s.tile, tile - start, count, s.part + i * v_width());
-                }
-            }
-            std::fill(s.tile, s.tile + tile_tokens * k_width(), 0.0f);
-        }
-
-        /// scores[t] = query . key t, for t in [first, last) of the split; the tile begins at token `first`.
-        void score(const float* query, const float* keys, std::size_t first, std::size_t last,
-                   float* scores) const noexcept {
-            namespace simd = kernels::cpu;
-            for (std::size_t t = first; t < last; ++t) {
-                const float* key = keys + (t - first) * k_width();
-                auto sum = simd::hn::Zero(simd::f32_tag);
-                for (std::size_t d = 0; d < k_width(); d += simd::lanes) {
-                    sum = simd::hn::MulAdd(simd::hn::LoadU(simd::f32_tag, query + d),
-                                           simd::hn::LoadU(simd::f32_tag, key + d), sum);
-                }
-                scores[t] = simd::sum_lanes(sum);
             }
         }
 
-        /// Replaces scores by exp(score - greatest); returns the state. `count` scores of a split.
-        static Partial softmax(float* scores, std::size_t count) noexcept {
-            namespace simd = kernels::cpu;
-            namespace hn = simd::hn;
-            Partial state;
-            for (std::size_t t = 0; t < count; ++t) state.greatest = std::fmax(state.greatest, scores[t]);
-            const auto greatest = hn::Set(simd::f32_tag, state.greatest);
-            auto sum = hn::Zero(simd::f32_tag);
-            // Beyond the end stand minus infinities, whose weight is zero: lane sums do not depend on where a
-            // split ends.
-            for (std::size_t t = count; t < round_up(count, simd::lanes); ++t) {
-                scores[t] = -std::numeric_limits<float>::infinity();
+        /// The keys of 16 tokens from `token`; those at or after `end` may be anything.
+        [[nodiscard]] KeyBlock key_block(const kv::Segment& segment, std::size_t kv_head, std::size_t token,
+                                         std::size_t end, std::byte* gathered) const noexcept {
+            const kv::PageLayout& layout = arguments.cache.pages.layout;
+            KeyBlock block;
+            block.dim = layout.k_dim;
+            if (layout.page_tokens >= KeyBlock::tokens) {
+                const std::byte* at = arguments.cache.pages.head(segment.pages[token / layout.page_tokens], kv_head);
+                const std::size_t slot = token % layout.page_tokens;
+                block.codes = at + slot * layout.k_piece;
+                block.scales = at + layout.k_scales_at() + slot * kv::PageLayout::scale_piece;
+                block.piece_stride = layout.page_tokens * layout.k_piece;
+                block.scale_stride = layout.page_tokens * kv::PageLayout::scale_piece;
+                return block;
             }
-            for (std::size_t t = 0; t < count; t += simd::lanes) {
-                const auto weight =
-                    hn::Exp(simd::f32_tag, hn::Sub(hn::LoadU(simd::f32_tag, scores + t), greatest));
-                hn::StoreU(weight, simd::f32_tag, scores + t);
-                sum = hn::Add(sum, weight);
+            block.codes = gathered;
+            block.scales = gathered + KeyBlock::tokens * layout.k_code;
+            block.piece_stride = KeyBlock::tokens * layout.k_piece;
+            block.scale_stride = KeyBlock::tokens * kv::PageLayout::scale_piece;
+            for (std::size_t t = 0; t < KeyBlock::tokens && token + t < end; ++t) {
+                const std::size_t slot = (token + t) % layout.page_tokens;
+                const std::byte* at =
+                    arguments.cache.pages.head(segment.pages[(token + t) / layout.page_tokens], kv_head);
+                const auto copy = [&](std::byte* to, const std::byte* from, std::size_t pieces, std::size_t size) {
+                    for (std::size_t p = 0; p < pieces; ++p) {
+                        std::memcpy(to + (p * KeyBlock::tokens + t) * size, from + (p * layout.page_tokens + slot) * size,
+                                    size);
+                    }
+                };
+                copy(gathered, at, layout.k_code / layout.k_piece, layout.k_piece);
+                copy(gathered + KeyBlock::tokens * layout.k_code, at + layout.k_scales_at(),
+                     layout.k_scale / kv::PageLayout::scale_piece, kv::PageLayout::scale_piece);
             }
-            state.sum = count == 0 ? 0.0f : simd::sum_lanes(sum);
-            return state;
+            return block;
         }
 
-        /// value += sum of weights[t] * value t, for t in [first, last) of the split, in order.
-        void add_values(const float* weights, const float* values, std::size_t first, std::size_t last,
-                        float* value) const noexcept {
-            namespace simd = kernels::cpu;
-            for (std::size_t d = 0; d < v_width(); d += simd::lanes) {
-                auto sum = simd::hn::LoadU(simd::f32_tag, value + d);
-                for (std::size_t t = first; t < last; ++t) {
-                    sum = simd::hn::MulAdd(
-                        simd::hn::Set(simd::f32_tag, weights[t]),
-                        simd::hn::LoadU(simd::f32_tag, values + (t - first) * v_width() + d), sum);
-                }
-                simd::hn::StoreU(sum, simd::f32_tag, value + d);
+        void decode_values(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
+                           float* rows) const noexcept {
+            const kv::PageLayout& layout = arguments.cache.pages.layout;
+            arguments.for_each_page(segment, first, last,
+                                    [&](kv::PageIndex page, std::size_t slot, std::size_t count) {
+                                        const std::byte* at = arguments.cache.pages.head(page, kv_head);
+                                        arguments.kernels.values->decode(
+                                            at + layout.v_codes_at() + slot * layout.v_code,
+                                            at + layout.v_scales_at() + slot * layout.v_scale, count, layout.v_dim,
+                                            rows, v_width());
+                                        rows += count * v_width();
+                                    });
+        }
+
+        /// Adds tokens [first, last) of the tile that begins at `offset` of the split to `count` queries from
+        /// `query`.
+        void add_values(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
+                        std::size_t query, std::size_t count, std::size_t offset, bool decoded,
+                        const Scratch& s) const noexcept {
+            const kv::PageLayout& layout = arguments.cache.pages.layout;
+            const float* weights = s.scores + query * Split + offset;
+            float* values = s.part + query * v_width();
+            if (decoded) {
+                arguments.kernels.floats->accumulate(reinterpret_cast<const std::byte*>(s.tile), nullptr, last - first,
+                                                     v_width(), weights, Split, count, values, v_width());
+                return;
             }
+            arguments.for_each_page(segment, first, last,
+                                    [&](kv::PageIndex page, std::size_t slot, std::size_t tokens) {
+                                        const std::byte* at = arguments.cache.pages.head(page, kv_head);
+                                        arguments.kernels.values->accumulate(
+                                            at + layout.v_codes_at() + slot * layout.v_code,
+                                            at + layout.v_scales_at() + slot * layout.v_scale, tokens, layout.v_dim,
+                                            weights, Split, count, values, v_width());
+                                        weights += tokens;
+                                    });
         }
     };
+};
+
+/// After attention, row by row: what was spread over several items is merged, and the outputs are brought to the form
+/// that the product after it reads.
+template <class Attend>
+struct Finish {
+    Attend attend;
+    kernels::Activations out;  ///< its floats are the outputs themselves
+
+    [[nodiscard]] constexpr std::size_t items() const noexcept {
+        return attend.spreads() || out.codes != nullptr ? out.tokens : 0;
+    }
+    [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
+    void run(std::size_t row, const exec::Worker& /*worker*/) const noexcept {
+        if (attend.spreads()) attend.finish(row);
+        if (out.codes == nullptr) return;
+        attend.arguments.kernels.rows->quantise(attend.arguments.out + row * out.columns, out.columns, out.coded(row));
+    }
 };
 
 }  // namespace attention

@@ -21,6 +21,10 @@ struct reference {
         Arguments arguments;
 
         [[nodiscard]] constexpr std::size_t items() const noexcept { return arguments.batch.rows; }
+        /// A row is computed at once: nothing is left to merge.
+        [[nodiscard]] constexpr bool spreads() const noexcept { return false; }
+        [[nodiscard]] constexpr std::size_t partials_floats() const noexcept { return 0; }
+        void finish(std::size_t /*row*/) const noexcept {}
         [[nodiscard]] constexpr Bytes thread_bytes() const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
             return arguments.most_tokens * sizeof(double) + layout.v_dim * sizeof(double) +
@@ -42,7 +46,7 @@ struct reference {
                 arguments.load_query(row, head, query);
                 double greatest = -std::numeric_limits<double>::infinity();
                 for (std::size_t t = 0; t < tokens; ++t) {
-                    arguments.load_keys(segment, kv_head, t, t + 1, key, layout.k_dim);
+                    arguments.cache.get_key(segment.pages[t / layout.page_tokens], kv_head, t % layout.page_tokens, key);
                     double score = 0;
                     for (std::size_t i = 0; i < layout.k_dim; ++i) {
                         score += static_cast<double>(query[i]) * static_cast<double>(key[i]);
@@ -55,7 +59,8 @@ struct reference {
                 for (std::size_t t = 0; t < tokens; ++t) {
                     const double weight = std::exp(scores[t] - greatest);
                     sum += weight;
-                    arguments.load_values(segment, kv_head, t, t + 1, value, layout.v_dim);
+                    arguments.cache.get_value(segment.pages[t / layout.page_tokens], kv_head, t % layout.page_tokens,
+                                              value);
                     for (std::size_t i = 0; i < layout.v_dim; ++i)
                         sums[i] += weight * static_cast<double>(value[i]);
                 }

@@ -87,6 +87,8 @@ public:
     [[nodiscard]] const tokenizer::Tokenizer& tokenizer() const noexcept { return vocabulary_->tokenizer; }
     [[nodiscard]] const engine::Vocabulary& vocabulary() const noexcept { return *vocabulary_; }
     [[nodiscard]] const engine::Counters& counters() const noexcept { return counters_; }
+    /// The instruction set whose kernels compute.
+    [[nodiscard]] kernels::Isa isa() const noexcept { return isa_; }
     /// The policies, in the canonical order, as their types are spelled.
     [[nodiscard]] virtual std::string description() const = 0;
 
@@ -108,7 +110,8 @@ protected:
           table_carver_(page_tables_.bytes()),
           pool_(table_carver_.take<kv::PageIndex>(plan.kv_pages)),
           scheduler_({limits_.batch, limits_.step_tokens, limits_.output_rows}),
-          use_cache_(options.use_cache) {
+          use_cache_(options.use_cache),
+          isa_(options.isa.value_or(kernels::Isa::portable)) {
         if (options.shuffle_pages != 0) pool_.shuffle(options.shuffle_pages);
         memory::Carver control(control_.bytes());
         tokens_ = control.take<std::int32_t>(limits_.step_tokens);
@@ -318,6 +321,7 @@ private:
     kv::PagePool pool_;
     scheduler::Scheduler scheduler_;
     bool use_cache_;
+    kernels::Isa isa_;
 
     std::span<std::int32_t> tokens_;
     std::span<std::uint32_t> positions_, segment_of_row_, output_rows_;

@@ -4,21 +4,9 @@
 
 #include <zse/engine/kernels_elsewhere.hpp>
 
-namespace zse::inline v1 {
-namespace kernels {
-namespace HWY_NAMESPACE {
-
-template void linear<weights::f32>(const Matrix&, const LinearTile&) noexcept;
-template void linear<weights::f16>(const Matrix&, const LinearTile&) noexcept;
-template void linear<weights::bf16>(const Matrix&, const LinearTile&) noexcept;
-template void linear<weights::q4_0>(const Matrix&, const LinearTile&) noexcept;
-template void linear<weights::q4_1>(const Matrix&, const LinearTile&) noexcept;
-template void linear<weights::q8_0>(const Matrix&, const LinearTile&) noexcept;
-template void linear<weights::int8<32>>(const Matrix&, const LinearTile&) noexcept;
-template void linear<weights::nf4<64>>(const Matrix&, const LinearTile&) noexcept;
-
-}  // namespace HWY_NAMESPACE
-}  // namespace kernels
-}  // namespace zse::inline v1
+#define ZSE_KERNELS_EXTERN
+#define ZSE_ISA_BODY <zse/engine/kernels_of_isa.inl>
+#include <zse/kernels/cpu/for_each_isa.inl>
+#undef ZSE_KERNELS_EXTERN
 
 template struct zse::attention::flash<256>;

@@ -6,6 +6,8 @@
 #include <zse/model/batch.hpp>
 #include <zse/model/loader.hpp>
 
+#include <optional>
+
 namespace zse::inline v1 {
 namespace engine {
 
@@ -13,6 +15,7 @@ struct Options {
     Limits limits;
     model::LoadProgress progress;      ///< told while weights are read
     memory::Ledger* ledger = nullptr;  ///< draws from this ledger; none: the engine has its own, without caps
+    std::optional<kernels::Isa> isa;   ///< kernels of this instruction set; none: the widest of the processor
     bool use_cache = true;  ///< false computes the whole sequence for every token: for checking only
     std::uint64_t shuffle_pages = 0;  ///< not 0: pages are taken in another order, for checking only
 };

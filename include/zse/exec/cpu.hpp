@@ -25,14 +25,23 @@ public:
         return reinterpret_cast<T*>(scratch_ + offset);
     }
 
-    template <Operation Op>
+    template <PlainOperation Op>
     void run(const Op& op) noexcept {
-        team_->for_each(op.items(), [&](std::size_t item, unsigned thread) {
-            op.run(item, Worker{thread, threads_base_ + thread * per_thread_});
-        });
+        team_->for_each(op.items(), [&](std::size_t item, unsigned thread) { op.run(item, worker(thread)); });
+    }
+    template <PartedOperation Op>
+    void run(const Op& op) noexcept {
+        team_->for_each_in_parts([&](std::size_t part) { return op.items(part, team_->size()); },
+                                 [&](std::size_t part, std::size_t item, unsigned thread) {
+                                     op.run(part, item, worker(thread));
+                                 });
     }
 
 private:
+    [[nodiscard]] Worker worker(unsigned thread) const noexcept {
+        return {thread, threads_base_ + thread * per_thread_};
+    }
+
     Team* team_;
     std::byte* scratch_;
     std::byte* threads_base_;
@@ -40,7 +49,7 @@ private:
     memory::ScratchLayout layout_;
 };
 
-/// The execution policy: the processor, with the vector instructions that the program was built for.
+/// The execution policy: the processor, with the widest kernels that it runs or those that Options::isa names.
 struct cpu {
     static constexpr auto policy_family = policy::Family::exec;
     static constexpr policy::Sentence spelling{"exec::cpu"};

@@ -22,11 +22,24 @@ struct Worker {
 /// An operation: items that any thread may compute in any order, and the scratch that each thread needs.
 // clang-format off
 template <class Op>
-concept Operation = requires(const Op& op, std::size_t item, const Worker& worker) {
+concept PlainOperation = requires(const Op& op, std::size_t item, const Worker& worker) {
     { op.items() } noexcept -> std::convertible_to<std::size_t>;
     { op.thread_bytes() } noexcept -> std::convertible_to<Bytes>;
     { op.run(item, worker) } noexcept;
 };
+
+/// An operation whose items are laid out in parts, one for each thread: a thread computes its own part first, whose
+/// data lie in its own memory, and then helps others.
+template <class Op>
+concept PartedOperation = requires(const Op& op, std::size_t part, std::size_t parts, std::size_t item,
+                                   const Worker& worker) {
+    { op.items(part, parts) } noexcept -> std::convertible_to<std::size_t>;
+    { op.thread_bytes() } noexcept -> std::convertible_to<Bytes>;
+    { op.run(part, item, worker) } noexcept;
+};
+
+template <class Op>
+concept Operation = PlainOperation<Op> || PartedOperation<Op>;
 // clang-format on
 
 /// A temporary buffer of `[count]` T in an executor's scratch; ends with its scope. data() is null while

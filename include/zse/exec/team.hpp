@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -18,8 +19,9 @@
 namespace zse::inline v1 {
 namespace exec {
 
-/// The calling thread and `threads - 1` others. Items are taken one by one, so a slow core takes fewer; no
-/// result may depend on which thread computes an item.
+/// The calling thread and `threads - 1` others. Items lie in one part per thread. Each thread takes those of its own
+/// part one by one and then those that are left in others, so that a slow core computes fewer; no result may depend
+/// on which thread computes an item.
 class Team {
 public:
     static constexpr unsigned most_threads = 256;
@@ -28,6 +30,8 @@ public:
         if (threads == 0 || threads > most_threads) {
             throw Error(ErrorCode::usage, text("threads must be 1 to ", most_threads, ", not ", threads));
         }
+        size_ = threads;  // before any thread can ask
+        parts_ = std::make_unique<Part[]>(threads);
         workers_.reserve(threads - 1);
         try {
             for (unsigned i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
@@ -42,35 +46,56 @@ public:
     Team& operator=(const Team&) = delete;
     ~Team() { stop(); }
 
-    [[nodiscard]] unsigned size() const noexcept { return static_cast<unsigned>(workers_.size()) + 1; }
+    [[nodiscard]] unsigned size() const noexcept { return size_; }
 
-    /// Calls body(item, thread) once for each item in [0, items), on all threads, and returns when all are
-    /// done.
+    /// Calls body(item, thread) once for each item in [0, items), on all threads, and returns when all are done.
     template <class Body>
     void for_each(std::size_t items, const Body& body) noexcept {
-        if (workers_.empty() || items <= 1) {
-            for (std::size_t item = 0; item < items; ++item) body(item, 0u);
-            return;
+        const std::size_t parts = size();
+        for_each_in_parts(
+            [&](std::size_t part) { return items * (part + 1) / parts - items * part / parts; },
+            [&](std::size_t part, std::size_t item, unsigned thread) {
+                body(items * part / parts + item, thread);
+            });
+    }
+
+    /// Calls body(part, item, thread) once for each item in [0, count(part)) of each part in [0, size()).
+    template <class Count, class Body>
+    void for_each_in_parts(const Count& count, const Body& body) noexcept {
+        std::size_t items = 0;
+        for (std::size_t part = 0; part < size(); ++part) {
+            parts_[part].items = count(part);
+            parts_[part].next.store(0, std::memory_order_relaxed);
+            items += parts_[part].items;
         }
         body_ = &body;
-        call_ = [](const void* context, std::size_t item, unsigned thread) {
-            (*static_cast<const Body*>(context))(item, thread);
+        call_ = [](const void* context, std::size_t part, std::size_t item, unsigned thread) {
+            (*static_cast<const Body*>(context))(part, item, thread);
         };
-        items_ = items;
-        next_.store(0, std::memory_order_relaxed);
+        if (workers_.empty() || items <= 1) return take_items(0);
         busy_.store(static_cast<unsigned>(workers_.size()), std::memory_order_relaxed);
         epoch_.fetch_add(1, std::memory_order_seq_cst);
         if (sleepers_.load(std::memory_order_seq_cst) != 0) epoch_.notify_all();
         take_items(0);
-        // A worker that lost its core to a neighbour may need this one: spin a while, then give it away.
-        for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin) {
-            spin < spins_before_sleep ? relax() : std::this_thread::yield();
+        unsigned busy = busy_.load(std::memory_order_acquire);
+        for (int spin = 0; busy != 0 && spin < spins_before_yielding; ++spin) {
+            relax();
+            busy = busy_.load(std::memory_order_acquire);
+        }
+        // A worker lost its core to a neighbour. Sleeping frees this one, to which the system then moves the worker;
+        // yielding would give it to the neighbour.
+        for (; busy != 0; busy = busy_.load(std::memory_order_seq_cst)) {
+            waiting_.store(true, std::memory_order_seq_cst);
+            busy_.wait(busy, std::memory_order_seq_cst);
+            waiting_.store(false, std::memory_order_relaxed);
         }
     }
 
 private:
-    // About 50 microseconds: longer than the gap between two operations of a step, shorter than a time slice.
-    static constexpr int spins_before_sleep = 2'000;
+    // Workers spin for 0.1 to 0.4 milliseconds (a pause takes 40 to 140 cycles): longer than the gap between two steps,
+    // shorter than a time slice. The caller waits for the last items of others for a tenth of that.
+    static constexpr int spins_before_sleep = 10'000;
+    static constexpr int spins_before_yielding = 1'000;
 
     static void relax() noexcept {
 #if defined(__x86_64__)
@@ -81,10 +106,16 @@ private:
     }
 
     void take_items(unsigned thread) noexcept {
-        for (;;) {
-            const std::size_t item = next_.fetch_add(1, std::memory_order_relaxed);
-            if (item >= items_) return;
-            call_(body_, item, thread);
+        const std::size_t parts = size();
+        for (std::size_t turn = 0; turn < parts; ++turn) {
+            const std::size_t index = thread + turn < parts ? thread + turn : thread + turn - parts;
+            Part& part = parts_[index];
+            // Looking first leaves the counters of finished parts unwritten.
+            while (part.next.load(std::memory_order_relaxed) < part.items) {
+                const std::size_t item = part.next.fetch_add(1, std::memory_order_relaxed);
+                if (item >= part.items) break;
+                call_(body_, index, item, thread);
+            }
         }
     }
 
@@ -105,7 +136,9 @@ private:
             seen = now;
             if (stopping_.load(std::memory_order_acquire)) return;
             take_items(thread);
-            busy_.fetch_sub(1, std::memory_order_release);
+            if (busy_.fetch_sub(1, std::memory_order_seq_cst) == 1 && waiting_.load(std::memory_order_seq_cst)) {
+                busy_.notify_all();
+            }
         }
     }
 
@@ -117,15 +150,21 @@ private:
         workers_.clear();
     }
 
+    /// Each on a line of its own: they are written by all threads at different times.
+    struct alignas(64) Part {
+        std::atomic<std::size_t> next{0};
+        std::size_t items = 0;
+    };
+
+    unsigned size_ = 1;
+    std::unique_ptr<Part[]> parts_;
     std::vector<std::thread> workers_;
     const void* body_ = nullptr;
-    void (*call_)(const void*, std::size_t, unsigned) = nullptr;
-    std::size_t items_ = 0;
-    // Each on a line of its own: they are written by all threads at different times.
+    void (*call_)(const void*, std::size_t, std::size_t, unsigned) = nullptr;
     alignas(64) std::atomic<std::uint32_t> epoch_{0};
-    alignas(64) std::atomic<std::size_t> next_{0};
     alignas(64) std::atomic<unsigned> busy_{0};
     alignas(64) std::atomic<unsigned> sleepers_{0};
+    std::atomic<bool> waiting_{false};
     std::atomic<bool> stopping_{false};
 };
 

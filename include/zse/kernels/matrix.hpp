@@ -1,62 +1,70 @@
 // SPDX-License-Identifier: Apache-2.0
-// A weight matrix as kernels see it: bytes, shape, and the functions that were bound for its format at open.
+// A weight matrix as kernels see it: packed bytes, shape, and the functions that were bound for its format at open.
 #pragma once
 
-#include <zse/weights/format.hpp>
+#include <zse/kernels/activations.hpp>
+#include <zse/weights/packed.hpp>
 
+#include <algorithm>
 #include <cstddef>
 
 namespace zse::inline v1 {
 namespace kernels {
 
-struct Matrix;
-
-/// A tile of y = x W^T: rows [first, last) of W, all tokens.
+/// A tile of y = W x: one or two groups of 16 rows of W by the tokens of one tile of activations.
 struct LinearTile {
-    const float* x = nullptr;  ///< `[tokens, columns]`
-    float* y = nullptr;        ///< `[tokens, rows]` of W, with `y_stride` floats from token to token
-    std::size_t tokens = 0;
-    std::size_t y_stride = 0;
-    std::size_t first = 0;
-    std::size_t last = 0;
-    bool accumulate = false;  ///< add to y instead of replacing it
-    float* panel = nullptr;   ///< panel_floats(columns) floats for decoded weights
+    const std::byte* groups[2] = {};  ///< packed rows; the second may be null
+    const void* x = nullptr;          ///< the tile, coded or `[tokens, columns]` float32, as the codec reads it
+    std::uint32_t tokens = 0;         ///< 1 to 8
+    std::uint32_t columns = 0;
+    float* y = nullptr;  ///< `[2][8][16]`: group, token, row
 };
 
-/// The kernels of one codec. The order of summation over columns belongs to the codec, so a row of y has the
-/// same bits whatever the number of tokens, the tiling and the threads.
+/// The kernels of one codec for one instruction set. The order of summation over columns belongs to the codec, so
+/// a row of y has the same bits whatever the number of tokens, the tiling and the threads.
 struct MatrixKernels {
-    void (*linear)(const Matrix& weights, const LinearTile& tile) noexcept;
-    void (*decode_row)(const std::byte* row, std::size_t columns, float* values) noexcept;
+    void (*multiply)(const LinearTile& tile) noexcept;
+    /// Row r of a group to float32, exactly as the codec decodes it.
+    void (*decode_row)(const std::byte* group, std::size_t r, std::size_t columns, float* values) noexcept;
+    bool reads_codes;  ///< activations in 8 bits, or else float32
 };
 
-/// `[rows, columns]`, row by row.
+/// `[rows, columns]`, packed. The groups of rows are shared out to as many parts as there are threads, each part in
+/// the memory that its thread reads.
 struct Matrix {
-    const std::byte* data = nullptr;
+    const std::byte* const* parts = nullptr;  ///< `[part_count]`
+    std::uint32_t part_count = 1;
     std::uint32_t rows = 0;
     std::uint32_t columns = 0;
     weights::Format format;
     const MatrixKernels* kernels = nullptr;
 
-    [[nodiscard]] constexpr Bytes row_bytes() const noexcept { return format.row_bytes(columns); }
-    [[nodiscard]] constexpr Bytes bytes() const noexcept { return saturating_mul(row_bytes(), rows); }
-    [[nodiscard]] const std::byte* row(std::size_t index) const noexcept {
-        return data + index * row_bytes();
-    }
-};
+    static constexpr std::size_t group_rows = weights::PackedLayout::rows;
 
-/// Weight rows that are decoded at a time: as many as keep the panel within 256 KiB, a part of a level-2
-/// cache.
-constexpr std::size_t panel_rows(std::size_t columns) noexcept {
-    return columns <= 4096 ? 16 : (columns <= 8192 ? 8 : 4);
-}
-/// Rows of the panel begin at multiples of a cache line.
-constexpr std::size_t panel_stride(std::size_t columns) noexcept {
-    return round_up(columns, 16);
-}
-constexpr std::size_t panel_floats(std::size_t columns) noexcept {
-    return panel_rows(columns) * panel_stride(columns);
-}
+    [[nodiscard]] constexpr weights::PackedLayout layout() const noexcept { return {format, columns}; }
+    [[nodiscard]] constexpr Bytes bytes() const noexcept { return layout().bytes(rows); }
+    [[nodiscard]] constexpr std::size_t groups() const noexcept { return ceil_div(rows, group_rows); }
+    /// The first group of rows of a part, always an even one; that of part_count is one past the last.
+    [[nodiscard]] constexpr std::size_t first_group(std::size_t part) const noexcept {
+        return std::min(ceil_div(groups(), 2) * part / part_count * 2, groups());
+    }
+    [[nodiscard]] constexpr Bytes part_bytes(std::size_t part) const noexcept {
+        return (first_group(part + 1) - first_group(part)) * layout().group_bytes();
+    }
+    /// Group `index` of a part.
+    [[nodiscard]] const std::byte* group(std::size_t part, std::size_t index) const noexcept {
+        return parts[part] + index * layout().group_bytes();
+    }
+    /// Row `row` as float32, `[columns]`.
+    void decode_row(std::size_t row, float* values) const noexcept {
+        const std::size_t wanted = row / group_rows;
+        std::size_t part = 0;
+        while (first_group(part + 1) <= wanted) ++part;
+        kernels->decode_row(group(part, wanted - first_group(part)), row % group_rows, columns, values);
+    }
+    /// Whether products with this matrix read activations in 8 bits; known from the format, for the plan.
+    [[nodiscard]] constexpr bool reads_codes() const noexcept { return format.group != 1; }
+};
 
 }  // namespace kernels
 }  // namespace zse::inline v1

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <zse/exec/executor.hpp>
-#include <zse/kernels/cpu/linear.hpp>
-#include <zse/kernels/cpu/row_ops.hpp>
+#include <zse/kernels/matrix.hpp>
+#include <zse/kernels/rows.hpp>
 
 #include <algorithm>
 #include <array>
@@ -22,112 +22,200 @@ struct Embed {
     [[nodiscard]] constexpr std::size_t items() const noexcept { return count; }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
     void run(std::size_t item, const exec::Worker& /*worker*/) const noexcept {
-        const auto token = static_cast<std::size_t>(tokens[item]);
-        table.kernels->decode_row(table.row(token), table.columns, out + item * table.columns);
+        table.decode_row(static_cast<std::size_t>(tokens[item]), out + item * table.columns);
     }
 };
 
-/// RMS norm of rows; with `rows`, of the rows that it lists. `[count, width]`.
+/// RMS norm of rows, in the forms that the products after it read; with `rows`, of the rows that it lists.
 struct RmsNorm {
-    const float* x = nullptr;
+    const RowKernels* kernels = nullptr;
+    const float* x = nullptr;  ///< `[tokens, width]`
     const float* weight = nullptr;
     const std::uint32_t* rows = nullptr;
-    std::size_t count = 0;
-    std::size_t width = 0;
     float epsilon = 0;
-    float* out = nullptr;
+    Activations out;
 
-    [[nodiscard]] constexpr std::size_t items() const noexcept { return count; }
+    [[nodiscard]] constexpr std::size_t items() const noexcept { return out.tokens; }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
     void run(std::size_t item, const exec::Worker& /*worker*/) const noexcept {
         const std::size_t row = rows != nullptr ? rows[item] : item;
-        cpu::rms_norm(x + row * width, weight, width, epsilon, out + item * width);
+        kernels->rms_norm(x + row * out.columns, weight, out.columns, epsilon,
+                          out.floats != nullptr ? out.floats + item * out.columns : nullptr,
+                          out.codes != nullptr ? out.coded(item) : CodedToken{});
     }
 };
 
-/// y_i = x W_i^T for up to three matrices that share x, such as queries, keys and values, in one pass.
+namespace detail {
+
+/// The groups of rows of one item of a product: pairs (i, i + half) of a part, whose two halves are two streams from
+/// memory.
+struct ItemGroups {
+    std::size_t first = 0;  ///< the first pair
+    std::size_t last = 0;   ///< one past the last pair
+    std::size_t half = 0;   ///< from the one of a pair to the other
+    std::size_t groups = 0;
+
+    /// Pairs of one item. For prompts two, so that the activations of a tile are read from the level-1 cache half of
+    /// the time.
+    static constexpr std::size_t pairs(std::size_t tokens) noexcept { return tokens > 32 ? 2 : 1; }
+
+    static constexpr std::size_t items(const Matrix& matrix, std::size_t part, std::size_t tokens) noexcept {
+        const std::size_t groups = matrix.first_group(part + 1) - matrix.first_group(part);
+        return ceil_div(ceil_div(groups, 2), pairs(tokens));
+    }
+    static constexpr ItemGroups of(const Matrix& matrix, std::size_t part, std::size_t item,
+                                   std::size_t tokens) noexcept {
+        ItemGroups g;
+        g.groups = matrix.first_group(part + 1) - matrix.first_group(part);
+        g.half = ceil_div(g.groups, 2);
+        g.first = item * pairs(tokens);
+        g.last = std::min(g.first + pairs(tokens), g.half);
+        return g;
+    }
+};
+
+/// The tile of activations that begins at `token`, as this matrix reads it.
+inline const void* tile_of(const Activations& x, const Matrix& matrix, std::size_t token) noexcept {
+    if (matrix.kernels->reads_codes) return x.codes + token * CodedActivations::bytes(x.columns);
+    return x.floats + token * x.columns;
+}
+
+}  // namespace detail
+
+/// y_i = W_i x for up to three matrices that share x, such as queries, keys and values, in one pass.
 struct Linear {
     struct Output {
         Matrix weights;
-        float* y = nullptr;
+        float* y = nullptr;  ///< `[tokens, rows]`, with `y_stride` floats from token to token
         std::size_t y_stride = 0;
-        bool accumulate = false;
+        bool accumulate = false;      ///< add to y instead of replacing it
         const float* bias = nullptr;  ///< `[rows]`, or none
     };
-    /// Rows of one item: enough to repay taking it, few enough to share out small matrices.
-    static constexpr std::size_t item_rows = 32;
 
-    const float* x = nullptr;
-    std::size_t tokens = 0;
+    Activations x;
     std::array<Output, 3> outputs{};
     std::size_t count = 0;
 
-    [[nodiscard]] static constexpr std::size_t items_of(const Output& output) noexcept {
-        return ceil_div(output.weights.rows, item_rows);
-    }
-    [[nodiscard]] constexpr std::size_t items() const noexcept {
+    [[nodiscard]] constexpr std::size_t items(std::size_t part, std::size_t /*parts*/) const noexcept {
         std::size_t sum = 0;
-        for (std::size_t i = 0; i < count; ++i) sum += items_of(outputs[i]);
+        for (std::size_t i = 0; i < count; ++i) {
+            sum += detail::ItemGroups::items(outputs[i].weights, part, x.tokens);
+        }
         return sum;
     }
-    [[nodiscard]] constexpr Bytes thread_bytes() const noexcept {
-        std::size_t floats = 0;
-        for (std::size_t i = 0; i < count; ++i)
-            floats = std::max(floats, panel_floats(outputs[i].weights.columns));
-        return floats * sizeof(float);
+    [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
+    void run(std::size_t part, std::size_t item, const exec::Worker& /*worker*/) const noexcept {
+        const Output* output = outputs.data();
+        for (;; ++output) {
+            const std::size_t items = detail::ItemGroups::items(output->weights, part, x.tokens);
+            if (item < items) break;
+            item -= items;
+        }
+        const Matrix& w = output->weights;
+        const auto groups = detail::ItemGroups::of(w, part, item, x.tokens);
+        alignas(64) float y[2 * 8 * 16];
+        for (std::size_t token = 0; token < x.tokens; token += CodedActivations::tile_tokens) {
+            LinearTile tile;
+            tile.x = detail::tile_of(x, w, token);
+            tile.tokens = static_cast<std::uint32_t>(CodedActivations::in_tile(token, x.tokens));
+            tile.columns = w.columns;
+            tile.y = y;
+            for (std::size_t pair = groups.first; pair < groups.last; ++pair) {
+                const bool both = pair + groups.half < groups.groups;
+                tile.groups[0] = w.group(part, pair);
+                tile.groups[1] = both ? w.group(part, pair + groups.half) : nullptr;
+                w.kernels->multiply(tile);
+                write(*output, y, token, tile.tokens, w.first_group(part) + pair);
+                if (both) write(*output, y + 8 * 16, token, tile.tokens, w.first_group(part) + pair + groups.half);
+            }
+        }
     }
-    void run(std::size_t item, const exec::Worker& worker) const noexcept {
-        std::size_t which = 0;
-        while (item >= items_of(outputs[which])) item -= items_of(outputs[which++]);
-        const Output& output = outputs[which];
-        LinearTile tile;
-        tile.x = x;
-        tile.y = output.y;
-        tile.tokens = tokens;
-        tile.y_stride = output.y_stride;
-        tile.first = item * item_rows;
-        tile.last = std::min<std::size_t>(tile.first + item_rows, output.weights.rows);
-        tile.accumulate = output.accumulate;
-        tile.panel = reinterpret_cast<float*>(worker.scratch);
-        output.weights.kernels->linear(output.weights, tile);
-        if (output.bias == nullptr) return;
+
+private:
+    static void write(const Output& output, const float* y, std::size_t token, std::size_t tokens,
+                      std::size_t group) noexcept {
+        const std::size_t row = group * Matrix::group_rows;
+        const std::size_t rows = std::min<std::size_t>(Matrix::group_rows, output.weights.rows - row);
         for (std::size_t t = 0; t < tokens; ++t) {
-            for (std::size_t r = tile.first; r < tile.last; ++r)
-                output.y[t * output.y_stride + r] += output.bias[r];
+            float* to = output.y + (token + t) * output.y_stride + row;
+            for (std::size_t r = 0; r < rows; ++r) {
+                float value = y[t * Matrix::group_rows + r];
+                if (output.bias != nullptr) value += output.bias[row + r];
+                to[r] = output.accumulate ? to[r] + value : value;
+            }
         }
     }
 };
 
-/// gate = silu(gate) * up. `[tokens, width]`.
-struct SwiGlu {
-    float* gate = nullptr;
-    const float* up = nullptr;
-    std::size_t count = 0;
-    std::size_t width = 0;
+/// out = silu(W_gate x) * (W_up x), in the forms that the product after it reads. Both matrices have one shape. An
+/// item is a block of 32 columns of `out`, so that it can be quantised where it was computed.
+struct GatedLinear {
+    const RowKernels* kernels = nullptr;
+    Activations x;
+    Matrix gate;
+    Matrix up;
+    Activations out;
 
-    [[nodiscard]] constexpr std::size_t items() const noexcept { return count; }
+    [[nodiscard]] constexpr std::size_t items(std::size_t part, std::size_t /*parts*/) const noexcept {
+        return ceil_div(gate.first_group(part + 1) - gate.first_group(part), 2);
+    }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
-    void run(std::size_t item, const exec::Worker& /*worker*/) const noexcept {
-        cpu::swiglu(gate + item * width, up + item * width, width);
+    void run(std::size_t part, std::size_t item, const exec::Worker& /*worker*/) const noexcept {
+        const std::size_t group = 2 * item;  // of the part; parts begin at even groups
+        const std::size_t first = (gate.first_group(part) + group) * Matrix::group_rows;
+        const std::size_t rows = std::min<std::size_t>(2 * Matrix::group_rows, gate.rows - first);
+        const bool both = rows > Matrix::group_rows;
+        alignas(64) float y[2][2][8][16];  // gate and up; group; token; row
+        for (std::size_t token = 0; token < x.tokens; token += CodedActivations::tile_tokens) {
+            const std::size_t tokens = CodedActivations::in_tile(token, x.tokens);
+            multiply(gate, part, group, both, token, tokens, y[0][0][0]);
+            multiply(up, part, group, both, token, tokens, y[1][0][0]);
+            for (std::size_t t = 0; t < tokens; ++t) {
+                alignas(64) float g[32];
+                alignas(64) float u[32];
+                std::copy_n(y[0][0][t], 16, g);
+                std::copy_n(y[0][1][t], both ? 16 : 0, g + 16);
+                std::copy_n(y[1][0][t], 16, u);
+                std::copy_n(y[1][1][t], both ? 16 : 0, u + 16);
+                kernels->swiglu(g, u, rows);
+                if (out.floats != nullptr) std::copy_n(g, rows, out.floats + (token + t) * out.columns + first);
+                if (out.codes != nullptr) {
+                    kernels->quantise(g, rows, out.coded(token + t).block(first / CodedActivations::block));
+                }
+            }
+        }
+    }
+
+private:
+    void multiply(const Matrix& w, std::size_t part, std::size_t group, bool both, std::size_t token,
+                  std::size_t tokens, float* y) const noexcept {
+        LinearTile tile;
+        tile.groups[0] = w.group(part, group);
+        tile.groups[1] = both ? w.group(part, group + 1) : nullptr;
+        tile.x = detail::tile_of(x, w, token);
+        tile.tokens = static_cast<std::uint32_t>(tokens);
+        tile.columns = w.columns;
+        tile.y = y;
+        w.kernels->multiply(tile);
     }
 };
 
-/// The rotary angles of a batch, once a step: `[tokens, pairs]` cosines, then the same of sines.
+/// The rotary angles of a batch, once a step: `[tokens, dim]` cosines, then the same of signed sines.
 struct RopeAngles {
     const std::uint32_t* positions = nullptr;
     std::size_t count = 0;
-    std::size_t pairs = 0;
+    std::size_t dim = 0;
     float base = 10000;
     float linear = 1;                ///< divides every frequency
-    const float* factors = nullptr;  ///< `[pairs]` divisors of the frequencies (Llama 3.1), or none
+    const float* factors = nullptr;  ///< `[dim / 2]` divisors of the frequencies (Llama 3.1), or none
+    RopePairs order = RopePairs::neighbours;
     float* cosines = nullptr;
     float* sines = nullptr;
 
     [[nodiscard]] constexpr std::size_t items() const noexcept { return count; }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
     void run(std::size_t item, const exec::Worker& /*worker*/) const noexcept {
-        cpu::rope_angles(positions[item], base, linear, pairs, factors, cosines + item * pairs,
-                         sines + item * pairs);
+        rope_angles(positions[item], base, linear, dim, factors, order, cosines + item * dim, sines + item * dim);
     }
 };
 

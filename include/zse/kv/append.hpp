@@ -3,8 +3,8 @@
 #pragma once
 
 #include <zse/exec/executor.hpp>
-#include <zse/kernels/cpu/row_ops.hpp>
-#include <zse/kv/decode.hpp>
+#include <zse/kernels/rows.hpp>
+#include <zse/kv/kernels.hpp>
 #include <zse/kv/page.hpp>
 
 #include <cstring>
@@ -13,40 +13,56 @@
 namespace zse::inline v1 {
 namespace kv {
 
-/// The functions of a KV codec for one side (K or V), bound once at open: keys and values are instantiated
-/// apart.
-struct SideKernels {
-    void (*encode)(const float* row, std::size_t dim, std::byte* codes, std::byte* scales) noexcept;
-    /// Decodes `tokens` consecutive tokens of a page to rows that are `stride` floats apart.
-    void (*decode)(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim,
-                   float* rows, std::size_t stride) noexcept;
-    bool rotates;
-};
-
-namespace detail {
-
-template <KvCodec C>
-void encode_turned(const float* row, std::size_t dim, std::byte* codes, std::byte* scales) noexcept {
-    if constexpr (C::rotates) {
-        float turned[1024];  // ModelSpec allows no longer head
-        std::memcpy(turned, row, dim * sizeof(float));
-        rotate(turned, dim);
-        C::encode(turned, dim, codes, scales);
-    } else {
-        C::encode(row, dim, codes, scales);
-    }
-}
-
-}  // namespace detail
-
-template <KvCodec C>
-inline constexpr SideKernels side_kernels{&detail::encode_turned<C>, &cpu::decode_tokens<C>, C::rotates};
-
 /// One layer's cache as operations use it.
 struct LayerCache {
     LayerPages pages;
     const SideKernels* k = nullptr;
     const SideKernels* v = nullptr;
+
+    /// Encodes a key into its slot of a page, piece by piece.
+    void put_key(PageIndex page, std::size_t head, std::size_t slot, const float* key) const noexcept {
+        const PageLayout& layout = pages.layout;
+        std::byte codes[most_head_dim * sizeof(float)];
+        std::byte scales[most_head_dim / 16 * PageLayout::scale_piece];
+        k->encode(key, layout.k_dim, codes, scales);
+        std::byte* at = pages.head(page, head);
+        if (layout.k_piece == 2) {  // a constant size lets the copy become a move
+            layout.for_each_key_piece(
+                slot, [&](std::size_t from, std::size_t to) { std::memcpy(at + to, codes + from, 2); });
+        } else {
+            layout.for_each_key_piece(
+                slot, [&](std::size_t from, std::size_t to) { std::memcpy(at + to, codes + from, 4); });
+        }
+        layout.for_each_key_scale(slot, [&](std::size_t from, std::size_t to) {
+            std::memcpy(at + layout.k_scales_at() + to, scales + from, PageLayout::scale_piece);
+        });
+    }
+    /// Decodes the key in a slot of a page to float32.
+    void get_key(PageIndex page, std::size_t head, std::size_t slot, float* key) const noexcept {
+        const PageLayout& layout = pages.layout;
+        std::byte codes[most_head_dim * sizeof(float)];
+        std::byte scales[most_head_dim / 16 * PageLayout::scale_piece];
+        const std::byte* at = pages.head(page, head);
+        layout.for_each_key_piece(slot, [&](std::size_t to, std::size_t from) {
+            std::memcpy(codes + to, at + from, layout.k_piece);
+        });
+        layout.for_each_key_scale(slot, [&](std::size_t to, std::size_t from) {
+            std::memcpy(scales + to, at + layout.k_scales_at() + from, PageLayout::scale_piece);
+        });
+        k->decode(codes, scales, layout.k_dim, key);
+    }
+    void put_value(PageIndex page, std::size_t head, std::size_t slot, const float* value) const noexcept {
+        const PageLayout& layout = pages.layout;
+        std::byte* at = pages.head(page, head);
+        v->encode(value, layout.v_dim, at + layout.v_codes_at() + slot * layout.v_code,
+                  at + layout.v_scales_at() + slot * layout.v_scale);
+    }
+    void get_value(PageIndex page, std::size_t head, std::size_t slot, float* value) const noexcept {
+        const PageLayout& layout = pages.layout;
+        const std::byte* at = pages.head(page, head);
+        v->decode(at + layout.v_codes_at() + slot * layout.v_code, at + layout.v_scales_at() + slot * layout.v_scale,
+                  layout.v_dim, value);
+    }
 };
 
 /// The rows of a batch by sequence. Positions are absolute.
@@ -59,6 +75,7 @@ struct BatchRows {
 
 /// Applies RoPE to queries and keys in place, and appends keys and values to their pages.
 struct RopeAppend {
+    const kernels::RowKernels* kernels = nullptr;
     BatchRows batch;
     LayerCache cache;
     float* q = nullptr;  ///< `[rows, heads, head_dim]`, `row_stride` floats from row to row; k and v likewise
@@ -66,33 +83,29 @@ struct RopeAppend {
     const float* v = nullptr;
     std::size_t row_stride = 0;
     std::size_t heads = 0;
-    const float* cosines = nullptr;  ///< `[rows, pairs]`
+    const float* cosines = nullptr;  ///< `[rows, dim]`, as kernels::RopeAngles writes them
     const float* sines = nullptr;
-    std::size_t pairs = 0;
+    std::size_t dim = 0;
     kernels::RopePairs order = kernels::RopePairs::neighbours;
 
     [[nodiscard]] constexpr std::size_t items() const noexcept { return batch.rows; }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
     void run(std::size_t row, const exec::Worker& /*worker*/) const noexcept {
         const PageLayout& layout = cache.pages.layout;
-        const float* cosine = cosines + row * pairs;
-        const float* sine = sines + row * pairs;
+        const float* cosine = cosines + row * dim;
+        const float* sine = sines + row * dim;
         for (std::size_t head = 0; head < heads; ++head) {
-            kernels::cpu::rope(q + row * row_stride + head * layout.k_dim, pairs, cosine, sine, order);
+            kernels->rope(q + row * row_stride + head * layout.k_dim, dim, cosine, sine, order);
         }
         const Segment& segment = batch.segments[batch.segment_of_row[row]];
         const std::uint32_t position = batch.positions[row];
         const PageIndex page = segment.pages[position / layout.page_tokens];
         const std::size_t slot = position % layout.page_tokens;
         for (std::size_t head = 0; head < layout.kv_heads; ++head) {
-            std::byte* at = cache.pages.head(page, head);
             float* key = k + row * row_stride + head * layout.k_dim;
-            kernels::cpu::rope(key, pairs, cosine, sine, order);
-            cache.k->encode(key, layout.k_dim, at + slot * layout.k_code,
-                            at + layout.k_scales_at() + slot * layout.k_scale);
-            cache.v->encode(v + row * row_stride + head * layout.v_dim, layout.v_dim,
-                            at + layout.v_codes_at() + slot * layout.v_code,
-                            at + layout.v_scales_at() + slot * layout.v_scale);
+            kernels->rope(key, dim, cosine, sine, order);
+            cache.put_key(page, head, slot, key);
+            cache.put_value(page, head, slot, v + row * row_stride + head * layout.v_dim);
         }
     }
 };

@@ -17,7 +17,8 @@ namespace kv {
 
 /// A row is one token of one head, `[dim]` float32. Codes and scales lie apart, so that each part of a page
 /// is dense. `rotates` says that rows are turned by a Hadamard matrix before they are coded: queries (for
-/// keys) and outputs (for values) have to be turned as well.
+/// keys) and outputs (for values) have to be turned as well. `piece` is how many bytes of a token's codes stay together
+/// where the tokens of a page are interleaved (see PageLayout): what one vector lane reads at once.
 // clang-format off
 template <class C>
 concept KvCodec = requires(const float* row, std::byte* codes, std::byte* scales, const std::byte* stored,
@@ -28,6 +29,7 @@ concept KvCodec = requires(const float* row, std::byte* codes, std::byte* scales
     { C::decode(stored, stored, dim, out) } noexcept;
     { C::rotates } -> std::convertible_to<bool>;
     { C::group } -> std::convertible_to<std::size_t>;
+    { C::piece } -> std::convertible_to<std::size_t>;
 };
 // clang-format on
 
@@ -76,6 +78,7 @@ struct Dense {
     static constexpr auto policy_family = policy::Family::kv;
     static constexpr bool rotates = false;
     static constexpr std::size_t group = 1;
+    static constexpr std::size_t piece = sizeof(T);
 
     static constexpr Bytes code_bytes(std::size_t dim) noexcept { return dim * sizeof(T); }
     static constexpr Bytes scale_bytes(std::size_t /*dim*/) noexcept { return 0; }
@@ -135,6 +138,7 @@ struct int8 {
     static constexpr std::string_view name = "int8";
     static constexpr bool rotates = false;
     static constexpr std::size_t group = Group;
+    static constexpr std::size_t piece = 4;
 
     static constexpr Bytes code_bytes(std::size_t dim) noexcept { return dim; }
     static constexpr Bytes scale_bytes(std::size_t dim) noexcept { return dim / Group * sizeof(v1::f16); }
@@ -174,6 +178,7 @@ struct int4 {
     static constexpr std::string_view name = Rotation::value ? "int4" : "int4-plain";
     static constexpr bool rotates = Rotation::value;
     static constexpr std::size_t group = Group;
+    static constexpr std::size_t piece = 4;
 
     static constexpr Bytes code_bytes(std::size_t dim) noexcept { return dim / 2; }
     static constexpr Bytes scale_bytes(std::size_t dim) noexcept { return dim / Group * sizeof(v1::f16); }

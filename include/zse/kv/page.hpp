@@ -9,8 +9,10 @@
 namespace zse::inline v1 {
 namespace kv {
 
-/// `[layer][kv_head][K codes | K scales | V codes | V scales]`, each part `[page_tokens, ...]` and padded to
-/// 16 bytes, so that every part can be read by 16-byte loads.
+/// `[layer][kv_head][K codes | K scales | V codes | V scales]`, each part padded to 16 bytes, so that every part can be
+/// read by 16-byte loads. Values lie token by token. Keys interleave the tokens of the page, piece by piece
+/// (`[pieces][page_tokens][k_piece]`; scales likewise, `[groups][page_tokens]`): so a vector holds one piece of many
+/// tokens, and scores need no sums across lanes.
 struct PageLayout {
     std::uint32_t page_tokens = 16;
     std::uint32_t layers = 0;
@@ -21,7 +23,9 @@ struct PageLayout {
     std::uint32_t k_scale = 0;
     std::uint32_t v_code = 0;
     std::uint32_t v_scale = 0;
+    std::uint32_t k_piece = 2;  ///< bytes of a token's K codes that lie together
 
+    static constexpr std::size_t scale_piece = 2;  ///< a half-precision scale
     static constexpr Bytes part_alignment = 16;
 
     /// The layout of `layers` equal layers with keys in K and values in V.
@@ -36,7 +40,8 @@ struct PageLayout {
                 static_cast<std::uint32_t>(K::code_bytes(k_dim)),
                 static_cast<std::uint32_t>(K::scale_bytes(k_dim)),
                 static_cast<std::uint32_t>(V::code_bytes(v_dim)),
-                static_cast<std::uint32_t>(V::scale_bytes(v_dim))};
+                static_cast<std::uint32_t>(V::scale_bytes(v_dim)),
+                static_cast<std::uint32_t>(K::piece)};
     }
 
     [[nodiscard]] constexpr Bytes part(std::uint32_t token_bytes) const noexcept {
@@ -53,6 +58,20 @@ struct PageLayout {
     /// Codes and scales of one token in all layers, without the padding of parts.
     [[nodiscard]] constexpr Bytes token_bytes() const noexcept {
         return static_cast<Bytes>(k_code + k_scale + v_code + v_scale) * kv_heads * layers;
+    }
+    /// Calls body(offset in the token's codes, offset in the page's K codes) for each piece of the key in `slot`.
+    template <class Body>
+    constexpr void for_each_key_piece(std::size_t slot, const Body& body) const noexcept {
+        for (std::size_t piece = 0; piece < k_code / k_piece; ++piece) {
+            body(piece * k_piece, (piece * page_tokens + slot) * k_piece);
+        }
+    }
+    /// The same for its scales.
+    template <class Body>
+    constexpr void for_each_key_scale(std::size_t slot, const Body& body) const noexcept {
+        for (std::size_t group = 0; group < k_scale / scale_piece; ++group) {
+            body(group * scale_piece, (group * page_tokens + slot) * scale_piece);
+        }
     }
     /// Pages that hold `tokens` of one sequence.
     [[nodiscard]] constexpr std::uint64_t pages(std::uint64_t tokens) const noexcept {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fills the weights arena from a file: copies what is held as it is stored, decodes and encodes what is not.
+// Fills the weights arena from a file: packs what is held as it is stored, decodes and encodes what is not.
 #pragma once
 
 #include <zse/exec/team.hpp>
@@ -19,6 +19,9 @@ namespace model {
 using LoadProgress = std::function<void(Bytes done, Bytes total)>;
 
 /// The weights of a model in an arena, with kernels bound. Holds no file.
+///
+/// The arena holds the vectors first and then one part for each thread. A part holds the thread's share of every matrix
+/// in the order in which a step reads them, so that a thread reads one stretch of memory from end to end.
 template <class WeightPolicy>
 class LoadedWeights {
 public:
@@ -26,30 +29,18 @@ public:
 
     /// Reads every tensor on the team's threads. The arena has exactly Layout::bytes(spec).
     LoadedWeights(const io::Gguf& file, const ModelSpec& spec, memory::Arena arena, exec::Team& team,
-                  const LoadProgress& progress)
+                  kernels::Isa isa, const LoadProgress& progress)
         : arena_(std::move(arena)) {
-        Loader loader{file, team, progress, memory::Carver(arena_.bytes()), arena_.size()};
+        Loader loader{file, team, progress, isa, memory::Carver(arena_.bytes()), arena_.size(), 0, {}};
         top_ = Layout::top(spec);
-        loader.place(top_.embedding, "token_embd.weight");
-        if (spec.tied_output) {
-            top_.output = top_.embedding;
-        } else {
-            loader.place(top_.output, "output.weight");
-        }
+        top_.rows = kernels::row_kernels(isa);
+        if (!spec.tied_output) loader.plan(top_.embedding, "token_embd.weight");
         top_.output_norm = loader.place_floats("output_norm.weight", spec.hidden);
-        if (spec.rope_factors)
-            top_.rope_factors = loader.place_floats("rope_freqs.weight", spec.rope_dim / 2);
-        layers_.reserve(spec.layers);
+        if (spec.rope_factors) top_.rope_factors = loader.place_floats("rope_freqs.weight", spec.rope_dim / 2);
+        layers_.reserve(spec.layers);  // matrices are referred to while they are placed
         for (std::uint32_t run = 0, index = 0; run < spec.run_count; ++run) {
             for (std::uint32_t i = 0; i < spec.runs[run].count; ++i, ++index) {
-                LayerWeights w = Layout::layer(spec, spec.runs[run].formats);
-                loader.place(w.q, detail::layer_name(index, "attn_q"));
-                loader.place(w.k, detail::layer_name(index, "attn_k"));
-                loader.place(w.v, detail::layer_name(index, "attn_v"));
-                loader.place(w.o, detail::layer_name(index, "attn_output"));
-                loader.place(w.gate, detail::layer_name(index, "ffn_gate"));
-                loader.place(w.up, detail::layer_name(index, "ffn_up"));
-                loader.place(w.down, detail::layer_name(index, "ffn_down"));
+                LayerWeights& w = layers_.emplace_back(Layout::layer(spec, spec.runs[run].formats));
                 w.attention_norm = loader.place_floats(detail::layer_name(index, "attn_norm"), spec.hidden);
                 w.mlp_norm = loader.place_floats(detail::layer_name(index, "ffn_norm"), spec.hidden);
                 if (spec.qkv_bias) {
@@ -57,27 +48,30 @@ public:
                     w.k_bias = loader.place_floats(text("blk.", index, ".attn_k.bias"), spec.kv_width());
                     w.v_bias = loader.place_floats(text("blk.", index, ".attn_v.bias"), spec.kv_width());
                 }
-                layers_.push_back(w);
+                loader.plan(w.q, detail::layer_name(index, "attn_q"));
+                loader.plan(w.k, detail::layer_name(index, "attn_k"));
+                loader.plan(w.v, detail::layer_name(index, "attn_v"));
+                loader.plan(w.o, detail::layer_name(index, "attn_output"));
+                loader.plan(w.gate, detail::layer_name(index, "ffn_gate"));
+                loader.plan(w.up, detail::layer_name(index, "ffn_up"));
+                loader.plan(w.down, detail::layer_name(index, "ffn_down"));
             }
         }
+        loader.plan(top_.output, spec.tied_output ? "token_embd.weight" : "output.weight");
+        parts_.resize(loader.planned.size() * team.size());
+        loader.place_matrices(parts_);
+        if (spec.tied_output) top_.embedding = top_.output;
     }
 
     [[nodiscard]] const ModelWeights& top() const noexcept { return top_; }
     [[nodiscard]] const LayerWeights& layer(std::uint32_t index) const noexcept { return layers_[index]; }
 
 private:
-    /// Rows that one item of the team converts.
-    static constexpr std::size_t item_rows = 64;
+    using Convert = void (*)(const std::byte* from, std::size_t columns, std::byte* to) noexcept;
 
-    using Convert = void (*)(const std::byte* from, Bytes from_bytes, std::size_t columns,
-                             std::byte* to) noexcept;
-
+    /// How a stored row becomes a held one; null where it is held as it is stored.
     static Convert converter(weights::Format stored, weights::Format held) {
-        if (stored == held) {
-            return [](const std::byte* from, Bytes bytes, std::size_t, std::byte* to) noexcept {
-                std::memcpy(to, from, bytes);
-            };
-        }
+        if (stored == held) return nullptr;
         Convert found = nullptr;
         if constexpr (weights::WeightCodec<WeightPolicy>) {
             weights::visit_codec(stored, [&](auto codec) {
@@ -96,10 +90,9 @@ private:
         return found;
     }
 
-    /// Through float32 in pieces of whole groups, so that any width needs no memory of its own.
+    /// Through float32 in pieces of whole groups.
     template <class Stored, class Held>
-    static void reencode(const std::byte* from, Bytes /*bytes*/, std::size_t columns,
-                         std::byte* to) noexcept {
+    static void reencode(const std::byte* from, std::size_t columns, std::byte* to) noexcept {
         constexpr std::size_t piece = 1024;  // a multiple of every group
         float values[piece];
         for (std::size_t first = 0; first < columns; first += piece) {
@@ -114,9 +107,11 @@ private:
         const io::Gguf& file;
         exec::Team& team;
         const LoadProgress& progress;
+        kernels::Isa isa;
         memory::Carver carver;
         Bytes total;
-        Bytes done = 0;
+        Bytes done;
+        std::vector<std::pair<kernels::Matrix*, const io::TensorInfo*>> planned;
 
         const float* place_floats(const std::string& name, std::uint64_t count) {
             const io::TensorInfo& tensor = detail::vector_tensor(file, name, count);
@@ -126,28 +121,54 @@ private:
             return place.data();
         }
 
-        void place(kernels::Matrix& matrix, const std::string& name) {
-            const io::TensorInfo& tensor = detail::matrix_tensor(file, name, matrix.rows, matrix.columns);
-            matrix.kernels = kernels::bind<WeightPolicy>(matrix.format);
-            const weights::Format stored = *detail::format_of(tensor.type);
+        /// Binds a matrix and notes it for place_matrices(), in the order of reading.
+        void plan(kernels::Matrix& matrix, const std::string& name) {
+            matrix.part_count = team.size();
+            matrix.kernels = kernels::bind<WeightPolicy>(matrix.format, isa);
             if (matrix.kernels == nullptr) {
                 throw Error(ErrorCode::internal,
                             text("no kernels for ", weights::name(matrix.format), " in tensor ", name));
             }
-            std::byte* to = carver.take<std::byte>(matrix.bytes()).data();
-            matrix.data = to;
-            const std::byte* from = tensor.data.data();
-            const Bytes from_row = stored.row_bytes(matrix.columns);
-            const Bytes to_row = matrix.row_bytes();
-            const auto convert = converter(stored, matrix.format);
-            team.for_each(ceil_div(matrix.rows, item_rows), [&](std::size_t item, unsigned /*thread*/) {
-                const std::size_t last = std::min<std::size_t>((item + 1) * item_rows, matrix.rows);
-                for (std::size_t row = item * item_rows; row < last; ++row) {
-                    convert(from + row * from_row, from_row, matrix.columns, to + row * to_row);
+            planned.emplace_back(&matrix, &detail::matrix_tensor(file, name, matrix.rows, matrix.columns));
+        }
+
+        void place_matrices(std::span<const std::byte*> pointers) {
+            for (std::size_t part = 0; part < team.size(); ++part) {
+                for (std::size_t i = 0; i < planned.size(); ++i) {
+                    pointers[i * team.size() + part] =
+                        carver.take<std::byte>(planned[i].first->part_bytes(part)).data();
                 }
-            });
+            }
+            for (std::size_t i = 0; i < planned.size(); ++i) {
+                planned[i].first->parts = pointers.data() + i * team.size();
+                pack(*planned[i].first, *planned[i].second);
+            }
+        }
+
+        void pack(const kernels::Matrix& matrix, const io::TensorInfo& tensor) {
+            const weights::PackedLayout layout = matrix.layout();
+            const weights::Format stored = *detail::format_of(tensor.type);
+            const Bytes stored_row = stored.row_bytes(matrix.columns);
+            const Bytes held_row = matrix.format.row_bytes(matrix.columns);
+            const Convert convert = converter(stored, matrix.format);
+            std::vector<std::vector<std::byte>> rows(convert == nullptr ? 0 : team.size());
+            for (auto& row : rows) row.resize(layout.rows * held_row);
+            team.for_each_in_parts(
+                [&](std::size_t part) { return matrix.first_group(part + 1) - matrix.first_group(part); },
+                [&](std::size_t part, std::size_t item, unsigned thread) {
+                    const std::size_t first = (matrix.first_group(part) + item) * layout.rows;
+                    const std::size_t count = std::min<std::size_t>(layout.rows, matrix.rows - first);
+                    const std::byte* from = tensor.data.data() + first * stored_row;
+                    // The one place that writes through the pointers that kernels read.
+                    auto* to = const_cast<std::byte*>(matrix.group(part, item));
+                    if (convert == nullptr) return layout.pack(from, stored_row, count, to);
+                    for (std::size_t r = 0; r < count; ++r) {
+                        convert(from + r * stored_row, matrix.columns, rows[thread].data() + r * held_row);
+                    }
+                    layout.pack(rows[thread].data(), held_row, count, to);
+                });
             file.release(tensor);  // its pages of the file would only be held twice
-            report(Layout::padded(matrix.bytes()));
+            report(matrix.bytes());
         }
 
         void report(Bytes placed) {
@@ -159,6 +180,7 @@ private:
     memory::Arena arena_;
     ModelWeights top_;
     std::vector<LayerWeights> layers_;
+    std::vector<const std::byte*> parts_;  ///< `[matrix][thread]`
 };
 
 }  // namespace model

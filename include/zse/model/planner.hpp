@@ -36,8 +36,7 @@ constexpr std::string_view defect(const Limits& limits) noexcept {
     return {};
 }
 
-/// Walks the tensors that a policy holds, in the order of the weights arena. Each visit gets the bytes of a
-/// tensor, padded so that the next one is aligned.
+/// The matrices that a policy holds for a model, and the bytes of all tensors, packed and padded to cache lines.
 template <class WeightPolicy>
 struct WeightLayout {
     static constexpr Bytes alignment = 64;
@@ -119,6 +118,7 @@ struct PlannedCache {
         cache.pages.layout = layout;
         return cache;
     }
+    [[nodiscard]] constexpr attention::CacheKernels kernels() const noexcept { return {}; }
 };
 
 }  // namespace detail

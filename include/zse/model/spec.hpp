@@ -3,7 +3,7 @@
 // time.
 #pragma once
 
-#include <zse/kernels/cpu/row_ops.hpp>
+#include <zse/kernels/rows.hpp>
 #include <zse/kernels/matrix.hpp>
 
 #include <array>

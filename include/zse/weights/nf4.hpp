@@ -31,6 +31,17 @@ inline constexpr std::array<float, 16> nf4_levels{-1.0f,
                                                   0.7229568362236023f,
                                                   1.0f};
 
+/// The levels in steps of 1/127: what kernels multiply with. The rounding adds 0.6 % to the squared error of the
+/// code book.
+inline constexpr std::array<std::int8_t, 16> nf4_codes = [] {
+    std::array<std::int8_t, 16> codes{};
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+        const float steps = nf4_levels[i] * 127.0f;
+        codes[i] = static_cast<std::int8_t>(steps + (steps < 0 ? -0.5f : 0.5f));
+    }
+    return codes;
+}();
+
 /// weight = scale * level[code], scale = greatest magnitude of the block.
 /// Layout: f16 scale, Group / 2 bytes: byte j holds element j below and element j + Group / 2 above, so that
 /// one load gives neighbours. 4 + 16 / Group bits per weight: 4.25 for 64.

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scores and weighted sums over coded keys and values for one instruction set. See attention/kernels.hpp.
+namespace zse::inline v1 {
+namespace attention {
+namespace ZSE_ISA {
+
+namespace simd = kernels::ZSE_ISA;
+
+// A score is one lane, fed in order of the head's values; a weighted sum is one lane, fed in order of tokens. So
+// neither the number of queries at once nor the size of a page changes a bit.
+
+/// Keys in float32 or half precision against queries in float32.
+template <class C>
+struct FloatKeys {
+    static Bytes query_bytes(std::size_t dim) noexcept { return dim * sizeof(float); }
+    static void prepare(const float* query, std::size_t dim, std::byte* prepared) noexcept {
+        std::memcpy(prepared, query, dim * sizeof(float));
+    }
+
+    template <std::size_t V, std::size_t T>
+    ZSE_INLINE static void score(const KeyBlock& keys, std::size_t first, const std::byte* queries, float* scores,
+                                 std::size_t stride) {
+        simd::Vec sums[V][T];
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < V; ++v) {
+#pragma GCC unroll 8
+            for (std::size_t t = 0; t < T; ++t) sums[v][t] = simd::zero();
+        }
+        const std::byte* piece = keys.codes + first * simd::lanes * C::piece;
+        const auto* query = reinterpret_cast<const float*>(queries);
+        for (std::size_t d = 0; d < keys.dim; ++d, piece += keys.piece_stride) {
+#pragma GCC unroll 4
+            for (std::size_t v = 0; v < V; ++v) {
+                const simd::Vec k = load(piece + v * simd::lanes * C::piece);
+#pragma GCC unroll 8
+                for (std::size_t t = 0; t < T; ++t) {
+                    sums[v][t] = simd::fma(k, simd::broadcast(query[t * keys.dim + d]), sums[v][t]);
+                }
+            }
+        }
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < V; ++v) {
+#pragma GCC unroll 8
+            for (std::size_t t = 0; t < T; ++t) {
+                simd::store(scores + t * stride + (first + v) * simd::lanes, sums[v][t]);
+            }
+        }
+    }
+
+private:
+    ZSE_INLINE static simd::Vec load(const std::byte* at) {
+        if constexpr (C::piece == 4) {
+            return simd::load(reinterpret_cast<const float*>(at));
+        } else {
+            return simd::load_f16(at);
+        }
+    }
+};
+
+/// Keys in 8 or 4 bits against queries in 8 bits, with a scale for every stretch of columns that a key has a scale
+/// for, at most 32. A prepared query is `{codes [dim] int8 | scales [stretches] float32 | sums [stretches] int32}`.
+template <class C, bool Nibbles>
+struct CodedKeys {
+    using Sum = std::conditional_t<Nibbles, simd::Sum4, simd::Sum8>;
+    using Factors = simd::Factors<Sum, C::group, Nibbles>;
+    static constexpr std::int32_t offset = Nibbles ? 8 : 0;
+    static constexpr std::size_t columns = Factors::columns;
+    /// Bytes of the codes of one block of a key.
+    static constexpr std::size_t block_bytes = Nibbles ? C::group / 2 : C::group;
+
+    static Bytes query_bytes(std::size_t dim) noexcept { return dim + dim / columns * 8; }
+    static void prepare(const float* query, std::size_t dim, std::byte* prepared) noexcept {
+        auto* codes = reinterpret_cast<std::int8_t*>(prepared);
+        auto* scales = reinterpret_cast<float*>(prepared + dim);
+        auto* sums = reinterpret_cast<std::int32_t*>(prepared + dim + dim / columns * 4);
+        for (std::size_t part = 0; part < dim / columns; ++part) {
+            const float* values = query + part * columns;
+            simd::Vec most = simd::zero();
+            for (std::size_t i = 0; i < columns; i += simd::lanes) {
+                most = simd::max(most, simd::abs(simd::load(values + i)));
+            }
+            scales[part] = simd::greatest(most) / 127.0f;
+            const float inverse = 1.0f / scales[part];
+            const simd::Vec steps = simd::broadcast(std::isfinite(inverse) ? inverse : 0.0f);
+            simd::Int sum = simd::broadcast_int(0);
+            for (std::size_t i = 0; i < columns; i += simd::lanes) {
+                const simd::Vec value = simd::mul(simd::load(values + i), steps);
+                const simd::Int code = simd::to_int(
+                    simd::min(simd::max(value, simd::broadcast(-127.0f)), simd::broadcast(127.0f)));
+                simd::store_s8(codes + part * columns + i, code);
+                sum = simd::add(sum, code);
+            }
+            sums[part] = simd::sum(sum);
+        }
+    }
+
+    template <std::size_t V, std::size_t T>
+    ZSE_INLINE static void score(const KeyBlock& keys, std::size_t first, const std::byte* queries, float* scores,
+                                 std::size_t stride) {
+        const std::size_t bytes = query_bytes(keys.dim);
+        simd::Vec results[V][T];
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < V; ++v) {
+#pragma GCC unroll 8
+            for (std::size_t t = 0; t < T; ++t) results[v][t] = simd::zero();
+        }
+        for (std::size_t block = 0, part = 0; block * C::group < keys.dim; ++block) {
+            const std::byte* codes = keys.codes + block * (block_bytes / C::piece) * keys.piece_stride;
+            simd::Vec scales[V];
+#pragma GCC unroll 4
+            for (std::size_t v = 0; v < V; ++v) {
+                scales[v] = simd::load_f16(keys.scales + block * keys.scale_stride + (first + v) * simd::lanes * 2);
+            }
+            for (std::size_t within = 0; within < Factors::parts; ++within, ++part) {
+#pragma GCC unroll 4
+                for (std::size_t v = 0; v < V; ++v) {
+                    typename Sum::Weights w[Factors::steps];
+                    Factors::unpack(codes + (first + v) * simd::lanes * C::piece, keys.piece_stride, within, w);
+                    Sum products[T];
+#pragma GCC unroll 8
+                    for (std::size_t t = 0; t < T; ++t) {
+                        const std::int32_t sum = word<std::int32_t>(
+                            queries + t * bytes + keys.dim + keys.dim / columns * 4 + part * 4);
+                        products[t].begin(-offset * sum, sum);
+                    }
+#pragma GCC unroll 8
+                    for (std::size_t s = 0; s < Factors::steps; ++s) {
+#pragma GCC unroll 8
+                        for (std::size_t t = 0; t < T; ++t) {
+                            const auto* four = reinterpret_cast<const std::int8_t*>(queries + t * bytes);
+                            products[t].step(w[s], simd::four_bytes(four + part * columns + s * 4));
+                        }
+                    }
+#pragma GCC unroll 8
+                    for (std::size_t t = 0; t < T; ++t) {
+                        const float scale = word<float>(queries + t * bytes + keys.dim + part * 4);
+                        results[v][t] = simd::fma(simd::to_float(products[t].total()),
+                                                  simd::mul(scales[v], simd::broadcast(scale)), results[v][t]);
+                    }
+                }
+            }
+        }
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < V; ++v) {
+#pragma GCC unroll 8
+            for (std::size_t t = 0; t < T; ++t) {
+                simd::store(scores + t * stride + (first + v) * simd::lanes, results[v][t]);
+            }
+        }
+    }
+
+private:
+    template <class T>
+    ZSE_INLINE static T word(const std::byte* at) {
+        T value;
+        std::memcpy(&value, at, sizeof value);
+        return value;
+    }
+};
+
+template <class C>
+struct Keys;
+template <>
+struct Keys<kv::f32> : FloatKeys<kv::f32> {};
+template <>
+struct Keys<kv::f16> : FloatKeys<kv::f16> {};
+template <std::size_t Group>
+struct Keys<kv::int8<Group>> : CodedKeys<kv::int8<Group>, false> {};
+template <std::size_t Group, class Rotation>
+struct Keys<kv::int4<Group, Rotation>> : CodedKeys<kv::int4<Group, Rotation>, true> {};
+
+template <class C, std::size_t T>
+[[gnu::noinline]] void score_queries(const KeyBlock& keys, const std::byte* queries, float* scores,
+                                     std::size_t stride) {
+    constexpr std::size_t most = simd::registers * 3 / 8 / (2 * T);
+    constexpr std::size_t v = most >= simd::row_vectors ? simd::row_vectors : (most >= 2 ? 2 : 1);
+    for (std::size_t first = 0; first < simd::row_vectors; first += v) {
+        Keys<C>::template score<v, T>(keys, first, queries, scores, stride);
+    }
+}
+
+template <class C>
+void score(const KeyBlock& keys, const std::byte* queries, std::size_t count, float* scores,
+           std::size_t stride) noexcept {
+    const std::size_t bytes = Keys<C>::query_bytes(keys.dim);
+    std::size_t q = 0;
+    if constexpr (simd::registers >= 32) {
+        for (; q + 8 <= count; q += 8) score_queries<C, 8>(keys, queries + q * bytes, scores + q * stride, stride);
+    }
+    for (; q + 4 <= count; q += 4) score_queries<C, 4>(keys, queries + q * bytes, scores + q * stride, stride);
+    if (count - q == 3) return score_queries<C, 3>(keys, queries + q * bytes, scores + q * stride, stride);
+    if (count - q == 2) return score_queries<C, 2>(keys, queries + q * bytes, scores + q * stride, stride);
+    if (count - q == 1) return score_queries<C, 1>(keys, queries + q * bytes, scores + q * stride, stride);
+}
+
+template <class C>
+inline constexpr KeyKernels key_kernels{&Keys<C>::query_bytes, &Keys<C>::prepare, &score<C>};
+
+/// `lanes` values of a row from value `at`. Exact: a product of a half-precision scale and a code fits a float.
+ZSE_INLINE simd::Vec value_at(const std::byte* codes, const std::byte*, std::size_t at, const kv::f32*) {
+    return simd::load(reinterpret_cast<const float*>(codes) + at);
+}
+ZSE_INLINE simd::Vec value_at(const std::byte* codes, const std::byte*, std::size_t at, const kv::f16*) {
+    return simd::load_f16(codes + at * 2);
+}
+ZSE_INLINE simd::Vec value_scale(const std::byte* scales, std::size_t group) {
+    return simd::broadcast_f16(scales + group * kv::PageLayout::scale_piece);
+}
+template <std::size_t Group>
+ZSE_INLINE simd::Vec value_at(const std::byte* codes, const std::byte* scales, std::size_t at,
+                              const kv::int8<Group>*) {
+    const simd::Int steps = simd::load_s8(reinterpret_cast<const std::int8_t*>(codes) + at);
+    return simd::mul(value_scale(scales, at / Group), simd::to_float(steps));
+}
+template <std::size_t Group, class Rotation>
+ZSE_INLINE simd::Vec value_at(const std::byte* codes, const std::byte* scales, std::size_t at,
+                              const kv::int4<Group, Rotation>*) {
+    const std::size_t within = at % Group;
+    const bool low = within < Group / 2;
+    const auto* bytes =
+        reinterpret_cast<const std::uint8_t*>(codes) + at / Group * (Group / 2) + (low ? within : within - Group / 2);
+    const simd::Int both = simd::load_u8(bytes);
+    const simd::Int code = low ? simd::low_four(both) : simd::high_four(both);
+    return simd::mul(value_scale(scales, at / Group), simd::to_float(simd::sub(code, simd::broadcast_int(8))));
+}
+
+/// Whether whole vectors of a row of `dim` lie within one group, and with nibbles on one side of its bytes.
+template <class C>
+constexpr bool whole_vectors(std::size_t dim) noexcept {
+    const std::size_t run = C::group == 1 ? dim : (C::code_bytes(C::group) == C::group / 2 ? C::group / 2 : C::group);
+    return dim % simd::lanes == 0 && run % simd::lanes == 0;
+}
+
+/// T queries by W vectors of a value from vector `first`.
+template <class C, std::size_t T, std::size_t W>
+ZSE_INLINE void accumulate_tile(const std::byte* codes, const std::byte* scales, std::size_t tokens,
+                                std::size_t dim, std::size_t first, const float* weights,
+                                std::size_t weight_stride, float* values, std::size_t value_stride) {
+    simd::Vec sums[T][W];
+#pragma GCC unroll 4
+    for (std::size_t q = 0; q < T; ++q) {
+#pragma GCC unroll 4
+        for (std::size_t w = 0; w < W; ++w) sums[q][w] = simd::load(values + q * value_stride + first + w * simd::lanes);
+    }
+    const std::size_t code_bytes = C::code_bytes(dim);
+    const std::size_t scale_bytes = C::scale_bytes(dim);
+    for (std::size_t t = 0; t < tokens; ++t, codes += code_bytes, scales += scale_bytes) {
+        simd::Vec v[W];
+#pragma GCC unroll 4
+        for (std::size_t w = 0; w < W; ++w) {
+            v[w] = value_at(codes, scales, first + w * simd::lanes, static_cast<const C*>(nullptr));
+        }
+#pragma GCC unroll 4
+        for (std::size_t q = 0; q < T; ++q) {
+            const simd::Vec weight = simd::broadcast(weights[q * weight_stride + t]);
+#pragma GCC unroll 4
+            for (std::size_t w = 0; w < W; ++w) sums[q][w] = simd::fma(weight, v[w], sums[q][w]);
+        }
+    }
+#pragma GCC unroll 4
+    for (std::size_t q = 0; q < T; ++q) {
+#pragma GCC unroll 4
+        for (std::size_t w = 0; w < W; ++w) simd::store(values + q * value_stride + first + w * simd::lanes, sums[q][w]);
+    }
+}
+
+template <class C, std::size_t T>
+[[gnu::noinline]] void accumulate_queries(const std::byte* codes, const std::byte* scales, std::size_t tokens,
+                                          std::size_t dim, const float* weights, std::size_t weight_stride,
+                                          float* values, std::size_t value_stride) {
+    constexpr std::size_t wide = simd::registers >= 32 ? 4 : 2;
+    std::size_t first = 0;
+    for (; first + wide * simd::lanes <= dim; first += wide * simd::lanes) {
+        accumulate_tile<C, T, wide>(codes, scales, tokens, dim, first, weights, weight_stride, values, value_stride);
+    }
+    for (; first < dim; first += simd::lanes) {
+        accumulate_tile<C, T, 1>(codes, scales, tokens, dim, first, weights, weight_stride, values, value_stride);
+    }
+}
+
+template <class C>
+void accumulate(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim,
+                const float* weights, std::size_t weight_stride, std::size_t queries, float* values,
+                std::size_t value_stride) noexcept {
+    if (!whole_vectors<C>(dim)) {
+        // Heads that are no whole number of vectors, and groups of 16 nibbles: token by token, as the codec says.
+        float row[kv::most_head_dim];
+        for (std::size_t t = 0; t < tokens; ++t) {
+            C::decode(codes + t * C::code_bytes(dim), scales + t * C::scale_bytes(dim), dim, row);
+            for (std::size_t q = 0; q < queries; ++q) {
+                float* value = values + q * value_stride;
+                const simd::Vec weight = simd::broadcast(weights[q * weight_stride + t]);
+                for (std::size_t d = 0; d < dim; d += simd::lanes) {
+                    const simd::Vec v = simd::load_up_to(row + d, dim - d);
+                    simd::store(value + d, simd::fma(weight, v, simd::load(value + d)));
+                }
+            }
+        }
+        return;
+    }
+    std::size_t q = 0;
+    const auto run = [&](auto count) {
+        constexpr std::size_t t = decltype(count)::value;
+        accumulate_queries<C, t>(codes, scales, tokens, dim, weights + q * weight_stride, weight_stride,
+                                 values + q * value_stride, value_stride);
+        q += t;
+    };
+    while (q + 4 <= queries) run(std::integral_constant<std::size_t, 4>{});
+    if (queries - q == 3) return run(std::integral_constant<std::size_t, 3>{});
+    if (queries - q == 2) return run(std::integral_constant<std::size_t, 2>{});
+    if (queries - q == 1) return run(std::integral_constant<std::size_t, 1>{});
+}
+
+template <class C>
+void decode(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim, float* rows,
+            std::size_t stride) noexcept {
+    for (std::size_t t = 0; t < tokens; ++t, rows += stride) {
+        const std::byte* code = codes + t * C::code_bytes(dim);
+        const std::byte* scale = scales + t * C::scale_bytes(dim);
+        if (!whole_vectors<C>(dim)) {
+            C::decode(code, scale, dim, rows);
+            continue;
+        }
+        for (std::size_t d = 0; d < dim; d += simd::lanes) {
+            simd::store(rows + d, value_at(code, scale, d, static_cast<const C*>(nullptr)));
+        }
+    }
+}
+
+template <class C>
+inline constexpr ValueKernels value_kernels{&accumulate<C>, &decode<C>};
+
+inline Partial softmax(float* scores, std::size_t count) noexcept {
+    Partial state;
+    if (count == 0) return state;
+    const std::size_t whole = round_up(count, simd::lanes);
+    // Beyond the end stand minus infinities, whose weight is zero: sums do not depend on where a part ends.
+    for (std::size_t t = count; t < whole; ++t) scores[t] = -std::numeric_limits<float>::infinity();
+    simd::Vec most = simd::load(scores);
+    for (std::size_t t = simd::lanes; t < whole; t += simd::lanes) most = simd::max(most, simd::load(scores + t));
+    state.greatest = simd::greatest(most);
+    const simd::Vec greatest = simd::broadcast(state.greatest);
+    simd::Vec sums = simd::zero();
+    for (std::size_t t = 0; t < whole; t += simd::lanes) {
+        const simd::Vec weight = simd::exp(simd::sub(simd::load(scores + t), greatest));
+        simd::store(scores + t, weight);
+        sums = simd::add(sums, weight);
+    }
+    state.sum = simd::sum(sums);
+    return state;
+}
+
+inline void merge(Partial& state, float* value, const Partial& later, const float* later_value,
+                  std::size_t width) noexcept {
+    if (later.sum == 0) return;
+    const float greatest = std::fmax(state.greatest, later.greatest);
+    const float keep = std::exp(state.greatest - greatest);  // 0 for an empty state
+    const float take = std::exp(later.greatest - greatest);
+    for (std::size_t d = 0; d < width; d += simd::lanes) {
+        const simd::Vec kept = simd::mul(simd::load(value + d), simd::broadcast(keep));
+        simd::store(value + d, simd::fma(simd::load(later_value + d), simd::broadcast(take), kept));
+    }
+    state.sum = state.sum * keep + later.sum * take;
+    state.greatest = greatest;
+}
+
+inline constexpr SoftmaxKernels softmax_kernels{&softmax, &merge};
+
+}  // namespace ZSE_ISA
+}  // namespace attention
+}  // namespace zse::inline v1

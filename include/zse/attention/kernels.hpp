@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inner loops of attention by KV codec, over keys and values as pages hold them; bound once at open.
+#pragma once
+
+#include <zse/attention/partial.hpp>
+#include <zse/kernels/cpu/codes.hpp>
+#include <zse/kernels/rows.hpp>
+#include <zse/kv/kernels.hpp>
+#include <zse/kv/page.hpp>
+
+namespace zse::inline v1 {
+namespace attention {
+
+/// The keys of 16 tokens of one head, interleaved as in a page (see kv::PageLayout).
+struct KeyBlock {
+    static constexpr std::size_t tokens = 16;
+
+    const std::byte* codes = nullptr;
+    const std::byte* scales = nullptr;
+    std::size_t piece_stride = 0;  ///< bytes from one piece of the 16 tokens to the next
+    std::size_t scale_stride = 0;  ///< the same of scales
+    std::size_t dim = 0;
+};
+
+/// Queries against keys of one codec.
+struct KeyKernels {
+    /// Bytes of a query of `dim` values in the form that score() reads; a multiple of 4.
+    Bytes (*query_bytes)(std::size_t dim) noexcept;
+    void (*prepare)(const float* query, std::size_t dim, std::byte* prepared) noexcept;
+    /// scores[q][t] = query q . key t, for the 16 tokens of a block; queries are query_bytes() apart, their scores
+    /// `stride` floats.
+    void (*score)(const KeyBlock& keys, const std::byte* queries, std::size_t count, float* scores,
+                  std::size_t stride) noexcept;
+};
+
+/// Weights against values of one codec.
+struct ValueKernels {
+    /// values[q] += sum of weights[q][t] * value t, in order of t, for `tokens` rows that lie together; weights are
+    /// `weight_stride` floats from query to query, values `value_stride`, a multiple of 16 that holds dim.
+    void (*accumulate)(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim,
+                       const float* weights, std::size_t weight_stride, std::size_t queries, float* values,
+                       std::size_t value_stride) noexcept;
+    /// `tokens` values that lie together as float32, bit for bit as their codec decodes them, `stride` floats apart.
+    void (*decode)(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim, float* rows,
+                   std::size_t stride) noexcept;
+};
+
+/// What does not depend on a codec.
+struct SoftmaxKernels {
+    /// Replaces scores by exp(score - greatest) and returns the state; `count` scores, room up to a multiple of 16.
+    Partial (*softmax)(float* scores, std::size_t count) noexcept;
+    /// Merges `later`, whose tokens follow those of `state`. Values are `[width]`, a multiple of 16.
+    void (*merge)(Partial& state, float* value, const Partial& later, const float* later_value,
+                  std::size_t width) noexcept;
+};
+
+/// All that flash attention needs of a cache's codecs and an instruction set.
+struct CacheKernels {
+    const KeyKernels* keys = nullptr;
+    const ValueKernels* values = nullptr;
+    const ValueKernels* floats = nullptr;  ///< for values that were decoded to float32
+    const SoftmaxKernels* softmax = nullptr;
+    const kernels::RowKernels* rows = nullptr;
+};
+
+}  // namespace attention
+}  // namespace zse::inline v1
+
+#define ZSE_ISA_BODY <zse/attention/cpu/flash.inl>
+#include <zse/kernels/cpu/for_each_isa.inl>
+
+namespace zse::inline v1 {
+namespace attention {
+
+/// The kernels for keys in K and values in V on an instruction set.
+template <kv::KvCodec K, kv::KvCodec V>
+CacheKernels cache_kernels(kernels::Isa isa) noexcept {
+    const auto of = [&](const auto& keys, const auto& values, const auto& floats, const auto& softmax) {
+        return CacheKernels{&keys, &values, &floats, &softmax, kernels::row_kernels(isa)};
+    };
+    switch (isa) {
+#if defined(__x86_64__)
+        case kernels::Isa::avx2:
+            return of(avx2::key_kernels<K>, avx2::value_kernels<V>, avx2::value_kernels<kv::f32>, avx2::softmax_kernels);
+        case kernels::Isa::avx512:
+            return of(avx512::key_kernels<K>, avx512::value_kernels<V>, avx512::value_kernels<kv::f32>,
+                      avx512::softmax_kernels);
+        case kernels::Isa::avx512_vnni:
+            return of(avx512_vnni::key_kernels<K>, avx512_vnni::value_kernels<V>, avx512_vnni::value_kernels<kv::f32>,
+                      avx512_vnni::softmax_kernels);
+#elif defined(__aarch64__)
+        case kernels::Isa::neon:
+            return of(neon::key_kernels<K>, neon::value_kernels<V>, neon::value_kernels<kv::f32>, neon::softmax_kernels);
+#endif
+        default:
+            return of(portable::key_kernels<K>, portable::value_kernels<V>, portable::value_kernels<kv::f32>,
+                      portable::softmax_kernels);
+    }
+}
+
+}  // namespace attention
+}  // namespace zse::inline v1
