@@ -105,8 +105,8 @@ def compare(now, kept):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="keep the figures of this run")
-    parser.add_argument("--zse", type=pathlib.Path, default=HERE.parent / "build/instructions/bin/zse",
-                        help="built without AVX-512: cmake -DZSE_ARCH=x86-64-v3")
+    parser.add_argument("--zse", type=pathlib.Path, default=HERE.parent / "build/release/bin/zse",
+                        help="the program to count")
     parser.add_argument("--isa", default="avx2", help="kernels to count; empty: those that zse chooses")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="runs at once")
     options = parser.parse_args()

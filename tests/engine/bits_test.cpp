@@ -113,6 +113,18 @@ TEST(Bits, EveryPageSize) {
     }
 }
 
+TEST(Bits, EveryNarrowerInstructionSetAsWell) {
+    for (const zse::kernels::Isa isa : {zse::kernels::Isa::avx2, zse::kernels::Isa::avx512}) {
+        if (!zse::kernels::usable(isa) || isa == zse::kernels::widest()) continue;
+        auto whole = options(1, 512, 1);
+        auto chunks = options(9, 64, 2);
+        whole.isa = chunks.isa = isa;
+        chunks.shuffle_pages = 54321;
+        chunks.limits.page_tokens = 8;
+        EXPECT_EQ(run(whole, 0), run(chunks, 8)) << name(isa);
+    }
+}
+
 // Kernels may differ from vector width to vector width, but a test that cannot tell two engines apart proves
 // nothing.
 TEST(Bits, AnotherCacheGivesOtherBits) {

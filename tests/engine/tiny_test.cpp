@@ -55,6 +55,7 @@ TEST(TinyModels, LogitsAndGreedyTokensAreThoseOfTransformers) {
 struct Shape {
     const char* name;
     TinySpec spec;
+    bool coded = false;  ///< some matrix multiplies activations in 8 bits
 };
 
 std::vector<Shape> shapes() {
@@ -69,7 +70,8 @@ std::vector<Shape> shapes() {
     list.push_back({"one layer", {.layers = 1}});
     for (const Type type : {Type::f16, Type::bf16, Type::q8_0, Type::q4_0, Type::q4_1}) {
         list.push_back(
-            {"format", {.type = type, .embedding = type == Type::q4_0 ? Type::q8_0 : type, .output = type}});
+            {"format", {.type = type, .embedding = type == Type::q4_0 ? Type::q8_0 : type, .output = type},
+             type != Type::f16 && type != Type::bf16});
     }
     return list;
 }
@@ -83,27 +85,56 @@ TEST(TinyModels, EveryShapeAndFormatAgreesWithTheFormula) {
         const auto flash = tiny.open({.context = 64, .output_rows = 8, .threads = 2});
         const auto plain = tiny.open<zse::Engine<zse::kv::f32, zse::attention::reference>>(
             {.context = 64, .output_rows = 8});
+        const auto decoded = tiny.open<zse::Engine<zse::weights::f32, zse::kv::f32>>(
+            {.context = 64, .output_rows = 8, .threads = 2});
+        const auto from_decoded = support::all_logits(*decoded, tokens);
+        // Activations in 8 bits are off by up to 1/254 of the greatest of their 32, in some seven products in a row: on
+        // random weights 1 % of the spread for most rows, 3.7 % for the worst of these. Twice that, as below.
+        const double most = shape.coded ? 0.07 : 2e-5;
         const auto from_flash = support::all_logits(*flash, tokens);
         const auto from_plain = support::all_logits(*plain, tokens);
         for (std::size_t i = 0; i < tokens.size(); ++i) {
-            EXPECT_LT(support::share_of_spread(from_flash[i], expected[i]), 2e-5)
-                << shape.name << " row " << i;
-            EXPECT_LT(support::share_of_spread(from_plain[i], expected[i]), 2e-5)
-                << shape.name << " row " << i;
+            EXPECT_LT(support::share_of_spread(from_decoded[i], expected[i]), 2e-5) << shape.name << " row " << i;
+            EXPECT_LT(support::share_of_spread(from_flash[i], expected[i]), most) << shape.name << " row " << i;
+            EXPECT_LT(support::share_of_spread(from_plain[i], expected[i]), most) << shape.name << " row " << i;
         }
     }
 }
 
 // What is held in the file's own format computes what the same weights in float32 compute.
-TEST(TinyModels, StoredFormatsEqualFloat32BitForBit) {
+TEST(TinyModels, StoredHalvesEqualFloat32BitForBit) {
     using Type = zse::io::GgmlType;
-    for (const Type type : {Type::f16, Type::bf16, Type::q8_0, Type::q4_0, Type::q4_1}) {
+    for (const Type type : {Type::f16, Type::bf16}) {
         const Tiny tiny({.type = type, .embedding = type, .output = type});
         const auto tokens = support::tiny_prompt(3, 20);
         const auto stored = tiny.open<zse::Engine<>>({.context = 32, .output_rows = 20});
         const auto exact = tiny.open<zse::Engine<zse::weights::f32>>({.context = 32, .output_rows = 20});
         EXPECT_EQ(support::all_logits(*stored, tokens), support::all_logits(*exact, tokens))
             << zse::io::name(type);
+    }
+}
+
+TEST(TinyModels, InstructionSetsWithFusedMultiplyAddAgreeInEveryProduct) {
+    using Type = zse::io::GgmlType;
+    // Products of codes give equal bits on all of them; norms and attention add in another order, hence a tolerance.
+    for (const Type type : {Type::q8_0, Type::q4_0, Type::q4_1, Type::f16}) {
+        const Tiny tiny({.type = type, .embedding = type == Type::q4_0 ? Type::q8_0 : type, .output = type});
+        const auto tokens = support::tiny_prompt(3, 20);
+        const auto logits = [&](zse::kernels::Isa isa) {
+            zse::engine::Options options;
+            options.isa = isa;
+            const auto engine = tiny.open({.context = 32, .output_rows = 20, .threads = 2}, options);
+            EXPECT_EQ(engine->isa(), isa);
+            return support::all_logits(*engine, tokens);
+        };
+        const auto expected = logits(zse::kernels::Isa::portable);
+        for (const zse::kernels::Isa isa : zse::kernels::built_isas) {
+            if (!zse::kernels::usable(isa)) continue;
+            const auto rows = logits(isa);
+            for (std::size_t i = 0; i < rows.size(); ++i) {
+                EXPECT_LT(support::share_of_spread(rows[i], expected[i]), 0.01) << name(isa) << " row " << i;
+            }
+        }
     }
 }
 

@@ -46,18 +46,6 @@ struct Arguments {
         for (std::size_t i = 0; i < dim; ++i) to[i] = value[i] / sum;
         if (cache.v->rotates) kv::rotate(to, dim);
     }
-    /// Calls body(page, slot, count) for each stretch of tokens [first, last) of a sequence within one page.
-    template <class Body>
-    void for_each_page(const kv::Segment& segment, std::size_t first, std::size_t last,
-                       const Body& body) const noexcept {
-        const std::size_t page_tokens = cache.pages.layout.page_tokens;
-        for (std::size_t token = first; token < last;) {
-            const std::size_t slot = token % page_tokens;
-            const std::size_t count = std::min(page_tokens - slot, last - token);
-            body(segment.pages[token / page_tokens], slot, count);
-            token += count;
-        }
-    }
 };
 
 }  // namespace attention

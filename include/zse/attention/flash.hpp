@@ -28,10 +28,6 @@ struct flash {
 
         /// Queries that share a pass over the keys; more would only enlarge the scratch.
         static constexpr std::size_t most_queries = 64;
-        /// Values decoded at a time where many queries read them: 32 KiB of 128 values a head, a level-1 cache.
-        static constexpr std::size_t tile_tokens = 64;
-        /// From this many queries on, decoding values once into float32 beats decoding them for every four.
-        static constexpr std::size_t decode_queries = 9;
 
         [[nodiscard]] constexpr std::size_t block_rows() const noexcept {
             const std::size_t rows = most_queries / arguments.group();
@@ -78,8 +74,7 @@ struct flash {
         }
         [[nodiscard]] constexpr Bytes thread_bytes() const noexcept {
             const std::size_t queries = block_rows() * arguments.group();
-            const std::size_t floats = queries * (k_width() + Split + 2 * v_width() + 4) + k_width() +
-                                       gather_floats() + tile_tokens * v_width();
+            const std::size_t floats = queries * (k_width() + Split + 2 * v_width() + 4) + k_width() + gather_floats();
             return floats * sizeof(float);
         }
 
@@ -125,7 +120,6 @@ struct flash {
             float* scores;       ///< `[queries, Split]`
             float* values;       ///< `[queries, v_width]` merged so far
             float* part;         ///< `[queries, v_width]` of this split
-            float* tile;         ///< `[tile_tokens, v_width]` decoded values
             std::byte* gathered;  ///< a KeyBlock of tokens from several pages
             Partial* states;      ///< `[queries]`
             Partial* parts;       ///< `[queries]`
@@ -141,8 +135,7 @@ struct flash {
             s.scores = floats;
             s.values = s.scores + queries * Split;
             s.part = s.values + queries * v_width();
-            s.tile = s.part + queries * v_width();
-            s.queries = reinterpret_cast<std::byte*>(s.tile + tile_tokens * v_width());
+            s.queries = reinterpret_cast<std::byte*>(s.part + queries * v_width());
             s.query = reinterpret_cast<float*>(s.queries) + queries * k_width();
             s.states = reinterpret_cast<Partial*>(s.query + k_width());
             s.parts = s.states + queries;
@@ -220,19 +213,15 @@ struct flash {
                 s.parts[i] = arguments.kernels.softmax->softmax(s.scores + i * Split, seen(i));
             }
             std::fill_n(s.part, queries * v_width(), 0.0f);
-            // Queries see ever more tokens, in groups that see the same.
-            for (std::size_t tile = start; tile < end; tile += tile_tokens) {
-                const std::size_t tile_end = std::min(tile + tile_tokens, end);
-                const bool decode = queries >= decode_queries;
-                if (decode) decode_values(segment, kv_head, tile, tile_end, s.tile);
-                for (std::size_t i = 0; i < queries;) {
-                    // As many queries as see the whole tile go together; those at its border go row by row.
-                    const std::size_t count = std::min(start + seen(i), tile_end);
-                    std::size_t next = i + group;
-                    if (count == tile_end) next = queries;
-                    if (count > tile) add_values(segment, kv_head, tile, count, i, next - i, tile - start, decode, s);
-                    i = next;
-                }
+            // Queries of one row see the same tokens; later rows see more, up to all of the split.
+            const std::byte* pages[Split];
+            ValuePages values = value_pages(segment, kv_head, start, end, pages);
+            for (std::size_t i = 0; i < queries;) {
+                values.tokens = seen(i);
+                const std::size_t next = values.tokens == end - start ? queries : i + group;
+                arguments.kernels.values->accumulate(values, s.scores + i * Split, Split, next - i,
+                                                     s.part + i * v_width(), v_width());
+                i = next;
             }
         }
 
@@ -272,42 +261,21 @@ struct flash {
             return block;
         }
 
-        void decode_values(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
-                           float* rows) const noexcept {
+        /// The values of tokens [first, last), where `first` is a multiple of any page's tokens.
+        [[nodiscard]] ValuePages value_pages(const kv::Segment& segment, std::size_t kv_head, std::size_t first,
+                                             std::size_t last, const std::byte** pages) const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
-            arguments.for_each_page(segment, first, last,
-                                    [&](kv::PageIndex page, std::size_t slot, std::size_t count) {
-                                        const std::byte* at = arguments.cache.pages.head(page, kv_head);
-                                        arguments.kernels.values->decode(
-                                            at + layout.v_codes_at() + slot * layout.v_code,
-                                            at + layout.v_scales_at() + slot * layout.v_scale, count, layout.v_dim,
-                                            rows, v_width());
-                                        rows += count * v_width();
-                                    });
-        }
-
-        /// Adds tokens [first, last) of the tile that begins at `offset` of the split to `count` queries from
-        /// `query`.
-        void add_values(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
-                        std::size_t query, std::size_t count, std::size_t offset, bool decoded,
-                        const Scratch& s) const noexcept {
-            const kv::PageLayout& layout = arguments.cache.pages.layout;
-            const float* weights = s.scores + query * Split + offset;
-            float* values = s.part + query * v_width();
-            if (decoded) {
-                arguments.kernels.floats->accumulate(reinterpret_cast<const std::byte*>(s.tile), nullptr, last - first,
-                                                     v_width(), weights, Split, count, values, v_width());
-                return;
+            std::size_t count = 0;
+            for (std::size_t token = first; token < last; token += layout.page_tokens) {
+                const kv::PageIndex page = segment.pages[token / layout.page_tokens];
+                pages[count++] = arguments.cache.pages.head(page, kv_head) + layout.v_codes_at();
             }
-            arguments.for_each_page(segment, first, last,
-                                    [&](kv::PageIndex page, std::size_t slot, std::size_t tokens) {
-                                        const std::byte* at = arguments.cache.pages.head(page, kv_head);
-                                        arguments.kernels.values->accumulate(
-                                            at + layout.v_codes_at() + slot * layout.v_code,
-                                            at + layout.v_scales_at() + slot * layout.v_scale, tokens, layout.v_dim,
-                                            weights, Split, count, values, v_width());
-                                        weights += tokens;
-                                    });
+            ValuePages values;
+            values.codes = pages;
+            values.scales_at = layout.v_scales_at() - layout.v_codes_at();
+            values.page_tokens = layout.page_tokens;
+            values.dim = layout.v_dim;
+            return values;
         }
     };
 };

@@ -33,16 +33,21 @@ struct KeyKernels {
                   std::size_t stride) noexcept;
 };
 
+/// The values of one head in consecutive pages, from the first token of the first page on.
+struct ValuePages {
+    const std::byte* const* codes = nullptr;  ///< for each page, the codes of its first token
+    std::size_t scales_at = 0;                ///< bytes from a page's codes to its scales
+    std::size_t page_tokens = 0;
+    std::size_t tokens = 0;  ///< in all
+    std::size_t dim = 0;
+};
+
 /// Weights against values of one codec.
 struct ValueKernels {
-    /// values[q] += sum of weights[q][t] * value t, in order of t, for `tokens` rows that lie together; weights are
-    /// `weight_stride` floats from query to query, values `value_stride`, a multiple of 16 that holds dim.
-    void (*accumulate)(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim,
-                       const float* weights, std::size_t weight_stride, std::size_t queries, float* values,
-                       std::size_t value_stride) noexcept;
-    /// `tokens` values that lie together as float32, bit for bit as their codec decodes them, `stride` floats apart.
-    void (*decode)(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim, float* rows,
-                   std::size_t stride) noexcept;
+    /// values[q] += sum of weights[q][t] * value t, in order of t; weights are `weight_stride` floats from query to
+    /// query, values `value_stride`, a multiple of 16 that holds dim. Weights have room up to a multiple of 16.
+    void (*accumulate)(const ValuePages& pages, const float* weights, std::size_t weight_stride, std::size_t queries,
+                       float* values, std::size_t value_stride) noexcept;
 };
 
 /// What does not depend on a codec.
@@ -58,7 +63,6 @@ struct SoftmaxKernels {
 struct CacheKernels {
     const KeyKernels* keys = nullptr;
     const ValueKernels* values = nullptr;
-    const ValueKernels* floats = nullptr;  ///< for values that were decoded to float32
     const SoftmaxKernels* softmax = nullptr;
     const kernels::RowKernels* rows = nullptr;
 };
@@ -75,26 +79,20 @@ namespace attention {
 /// The kernels for keys in K and values in V on an instruction set.
 template <kv::KvCodec K, kv::KvCodec V>
 CacheKernels cache_kernels(kernels::Isa isa) noexcept {
-    const auto of = [&](const auto& keys, const auto& values, const auto& floats, const auto& softmax) {
-        return CacheKernels{&keys, &values, &floats, &softmax, kernels::row_kernels(isa)};
+    const auto of = [&](const auto& keys, const auto& values, const auto& softmax) {
+        return CacheKernels{&keys, &values, &softmax, kernels::row_kernels(isa)};
     };
     switch (isa) {
 #if defined(__x86_64__)
-        case kernels::Isa::avx2:
-            return of(avx2::key_kernels<K>, avx2::value_kernels<V>, avx2::value_kernels<kv::f32>, avx2::softmax_kernels);
+        case kernels::Isa::avx2: return of(avx2::key_kernels<K>, avx2::value_kernels<V>, avx2::softmax_kernels);
         case kernels::Isa::avx512:
-            return of(avx512::key_kernels<K>, avx512::value_kernels<V>, avx512::value_kernels<kv::f32>,
-                      avx512::softmax_kernels);
+            return of(avx512::key_kernels<K>, avx512::value_kernels<V>, avx512::softmax_kernels);
         case kernels::Isa::avx512_vnni:
-            return of(avx512_vnni::key_kernels<K>, avx512_vnni::value_kernels<V>, avx512_vnni::value_kernels<kv::f32>,
-                      avx512_vnni::softmax_kernels);
+            return of(avx512_vnni::key_kernels<K>, avx512_vnni::value_kernels<V>, avx512_vnni::softmax_kernels);
 #elif defined(__aarch64__)
-        case kernels::Isa::neon:
-            return of(neon::key_kernels<K>, neon::value_kernels<V>, neon::value_kernels<kv::f32>, neon::softmax_kernels);
+        case kernels::Isa::neon: return of(neon::key_kernels<K>, neon::value_kernels<V>, neon::softmax_kernels);
 #endif
-        default:
-            return of(portable::key_kernels<K>, portable::value_kernels<V>, portable::value_kernels<kv::f32>,
-                      portable::softmax_kernels);
+        default: return of(portable::key_kernels<K>, portable::value_kernels<V>, portable::softmax_kernels);
     }
 }
 

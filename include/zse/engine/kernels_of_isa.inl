@@ -19,9 +19,9 @@ namespace attention {
 namespace ZSE_ISA {
 #define ZSE_KEYS(codec) \
     ZSE_KERNELS_EXTERN template void score<codec>(const KeyBlock&, const std::byte*, std::size_t, float*, std::size_t) noexcept
-#define ZSE_VALUES(codec)                                                                                       \
-    ZSE_KERNELS_EXTERN template void accumulate<codec>(const std::byte*, const std::byte*, std::size_t, std::size_t, \
-                                                       const float*, std::size_t, std::size_t, float*, std::size_t) noexcept
+#define ZSE_VALUES(codec)                                                                                   \
+    ZSE_KERNELS_EXTERN template void accumulate<codec>(const ValuePages&, const float*, std::size_t, std::size_t, \
+                                                       float*, std::size_t) noexcept
 ZSE_KEYS(kv::f32);
 ZSE_KEYS(kv::f16);
 ZSE_KEYS(kv::int8<32>);

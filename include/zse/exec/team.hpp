@@ -4,6 +4,9 @@
 
 #include <zse/core/error.hpp>
 
+#include <pthread.h>
+#include <sched.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -30,6 +33,7 @@ public:
         if (threads == 0 || threads > most_threads) {
             throw Error(ErrorCode::usage, text("threads must be 1 to ", most_threads, ", not ", threads));
         }
+        if (::sched_getaffinity(0, sizeof cores_, &cores_) != 0) CPU_ZERO(&cores_);
         size_ = threads;  // before any thread can ask
         parts_ = std::make_unique<Part[]>(threads);
         workers_.reserve(threads - 1);
@@ -68,6 +72,7 @@ public:
             parts_[part].next.store(0, std::memory_order_relaxed);
             items += parts_[part].items;
         }
+        caller_core_.store(::sched_getcpu(), std::memory_order_relaxed);
         body_ = &body;
         call_ = [](const void* context, std::size_t part, std::size_t item, unsigned thread) {
             (*static_cast<const Body*>(context))(part, item, thread);
@@ -82,6 +87,8 @@ public:
             relax();
             busy = busy_.load(std::memory_order_acquire);
         }
+        if (busy == 0) return;
+        spread();
         // A worker lost its core to a neighbour. Sleeping frees this one, to which the system then moves the worker;
         // yielding would give it to the neighbour.
         for (; busy != 0; busy = busy_.load(std::memory_order_seq_cst)) {
@@ -96,6 +103,21 @@ private:
     // shorter than a time slice. The caller waits for the last items of others for a tenth of that.
     static constexpr int spins_before_sleep = 10'000;
     static constexpr int spins_before_yielding = 1'000;
+
+    /// Moves workers that share the caller's core to another: the system does so late where each of the two sleeps
+    /// while the other runs. They may return; nothing stays pinned.
+    void spread() noexcept {
+        if (CPU_COUNT(&cores_) < 2) return;
+        const int here = ::sched_getcpu();
+        if (here < 0 || here >= CPU_SETSIZE) return;
+        cpu_set_t elsewhere = cores_;
+        CPU_CLR(static_cast<std::size_t>(here), &elsewhere);
+        for (std::size_t i = 0; i < workers_.size(); ++i) {
+            if (parts_[i + 1].core.load(std::memory_order_relaxed) != here) continue;
+            ::pthread_setaffinity_np(workers_[i].native_handle(), sizeof elsewhere, &elsewhere);
+            ::pthread_setaffinity_np(workers_[i].native_handle(), sizeof cores_, &cores_);
+        }
+    }
 
     static void relax() noexcept {
 #if defined(__x86_64__)
@@ -122,8 +144,12 @@ private:
     void work(unsigned thread) noexcept {
         std::uint32_t seen = 0;
         for (;;) {
+            const int core = ::sched_getcpu();
+            parts_[thread].core.store(core, std::memory_order_relaxed);
+            // On the caller's own core, spinning would only keep it from going on.
+            const int spins = core == caller_core_.load(std::memory_order_relaxed) ? 0 : spins_before_sleep;
             std::uint32_t now = epoch_.load(std::memory_order_acquire);
-            for (int spin = 0; now == seen && spin < spins_before_sleep; ++spin) {
+            for (int spin = 0; now == seen && spin < spins; ++spin) {
                 relax();
                 now = epoch_.load(std::memory_order_acquire);
             }
@@ -154,17 +180,20 @@ private:
     struct alignas(64) Part {
         std::atomic<std::size_t> next{0};
         std::size_t items = 0;
+        std::atomic<int> core{-1};  ///< where this part's thread last looked for work
     };
 
     unsigned size_ = 1;
     std::unique_ptr<Part[]> parts_;
     std::vector<std::thread> workers_;
+    cpu_set_t cores_{};  ///< that the process may use
     const void* body_ = nullptr;
     void (*call_)(const void*, std::size_t, std::size_t, unsigned) = nullptr;
     alignas(64) std::atomic<std::uint32_t> epoch_{0};
     alignas(64) std::atomic<unsigned> busy_{0};
     alignas(64) std::atomic<unsigned> sleepers_{0};
     std::atomic<bool> waiting_{false};
+    std::atomic<int> caller_core_{-1};
     std::atomic<bool> stopping_{false};
 };
 

@@ -17,7 +17,7 @@ struct LinearTile {
     const void* x = nullptr;          ///< the tile, coded or `[tokens, columns]` float32, as the codec reads it
     std::uint32_t tokens = 0;         ///< 1 to 8
     std::uint32_t columns = 0;
-    float* y = nullptr;  ///< `[2][8][16]`: group, token, row
+    float* y = nullptr;  ///< `[8][2][16]`: token, group, row
 };
 
 /// The kernels of one codec for one instruction set. The order of summation over columns belongs to the codec, so

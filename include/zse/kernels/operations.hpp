@@ -92,6 +92,7 @@ struct Linear {
         const float* bias = nullptr;  ///< `[rows]`, or none
     };
 
+    const RowKernels* kernels = nullptr;
     Activations x;
     std::array<Output, 3> outputs{};
     std::size_t count = 0;
@@ -113,35 +114,39 @@ struct Linear {
         }
         const Matrix& w = output->weights;
         const auto groups = detail::ItemGroups::of(w, part, item, x.tokens);
-        alignas(64) float y[2 * 8 * 16];
+        alignas(64) float y[8][2][16];  // token, group, row
         for (std::size_t token = 0; token < x.tokens; token += CodedActivations::tile_tokens) {
             LinearTile tile;
             tile.x = detail::tile_of(x, w, token);
             tile.tokens = static_cast<std::uint32_t>(CodedActivations::in_tile(token, x.tokens));
             tile.columns = w.columns;
-            tile.y = y;
+            tile.y = y[0][0];
             for (std::size_t pair = groups.first; pair < groups.last; ++pair) {
                 const bool both = pair + groups.half < groups.groups;
                 tile.groups[0] = w.group(part, pair);
                 tile.groups[1] = both ? w.group(part, pair + groups.half) : nullptr;
                 w.kernels->multiply(tile);
-                write(*output, y, token, tile.tokens, w.first_group(part) + pair);
-                if (both) write(*output, y + 8 * 16, token, tile.tokens, w.first_group(part) + pair + groups.half);
+                write(*output, y[0][0], token, tile.tokens, w.first_group(part) + pair);
+                if (both) write(*output, y[0][1], token, tile.tokens, w.first_group(part) + pair + groups.half);
             }
         }
     }
 
 private:
-    static void write(const Output& output, const float* y, std::size_t token, std::size_t tokens,
-                      std::size_t group) noexcept {
+    void write(const Output& output, const float* y, std::size_t token, std::size_t tokens,
+               std::size_t group) const noexcept {
         const std::size_t row = group * Matrix::group_rows;
-        const std::size_t rows = std::min<std::size_t>(Matrix::group_rows, output.weights.rows - row);
-        for (std::size_t t = 0; t < tokens; ++t) {
-            float* to = output.y + (token + t) * output.y_stride + row;
+        const float* bias = output.bias != nullptr ? output.bias + row : nullptr;
+        float* to = output.y + token * output.y_stride + row;
+        const std::size_t rows = output.weights.rows - row;
+        if (rows >= Matrix::group_rows) {
+            return kernels->put(y, 2 * Matrix::group_rows, tokens, bias, output.accumulate, to, output.y_stride);
+        }
+        for (std::size_t t = 0; t < tokens; ++t) {  // the last rows of a matrix that fills no group
             for (std::size_t r = 0; r < rows; ++r) {
-                float value = y[t * Matrix::group_rows + r];
-                if (output.bias != nullptr) value += output.bias[row + r];
-                to[r] = output.accumulate ? to[r] + value : value;
+                float& value = to[t * output.y_stride + r];
+                const float sum = y[t * 2 * Matrix::group_rows + r] + (bias != nullptr ? bias[r] : 0.0f);
+                value = output.accumulate ? value + sum : sum;
             }
         }
     }
@@ -165,22 +170,21 @@ struct GatedLinear {
         const std::size_t first = (gate.first_group(part) + group) * Matrix::group_rows;
         const std::size_t rows = std::min<std::size_t>(2 * Matrix::group_rows, gate.rows - first);
         const bool both = rows > Matrix::group_rows;
-        alignas(64) float y[2][2][8][16];  // gate and up; group; token; row
+        alignas(64) float g[8][32];
+        alignas(64) float u[8][32];
         for (std::size_t token = 0; token < x.tokens; token += CodedActivations::tile_tokens) {
             const std::size_t tokens = CodedActivations::in_tile(token, x.tokens);
-            multiply(gate, part, group, both, token, tokens, y[0][0][0]);
-            multiply(up, part, group, both, token, tokens, y[1][0][0]);
+            multiply(gate, part, group, both, token, tokens, g[0]);
+            multiply(up, part, group, both, token, tokens, u[0]);
+            if (rows == 32) {
+                kernels->swiglu(g[0], u[0], tokens * 32);
+            } else {
+                for (std::size_t t = 0; t < tokens; ++t) kernels->swiglu(g[t], u[t], rows);
+            }
             for (std::size_t t = 0; t < tokens; ++t) {
-                alignas(64) float g[32];
-                alignas(64) float u[32];
-                std::copy_n(y[0][0][t], 16, g);
-                std::copy_n(y[0][1][t], both ? 16 : 0, g + 16);
-                std::copy_n(y[1][0][t], 16, u);
-                std::copy_n(y[1][1][t], both ? 16 : 0, u + 16);
-                kernels->swiglu(g, u, rows);
-                if (out.floats != nullptr) std::copy_n(g, rows, out.floats + (token + t) * out.columns + first);
+                if (out.floats != nullptr) std::copy_n(g[t], rows, out.floats + (token + t) * out.columns + first);
                 if (out.codes != nullptr) {
-                    kernels->quantise(g, rows, out.coded(token + t).block(first / CodedActivations::block));
+                    kernels->quantise(g[t], rows, out.coded(token + t).block(first / CodedActivations::block));
                 }
             }
         }

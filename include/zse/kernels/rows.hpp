@@ -22,6 +22,10 @@ struct RowKernels {
     void (*quantise)(const float* x, std::size_t count, CodedToken codes) noexcept;
     /// gate = gate * sigmoid(gate) * up, all `[count]` (Shazeer, arXiv 2002.05202).
     void (*swiglu)(float* gate, const float* up, std::size_t count) noexcept;
+    /// to[t] = from[t], or += with `accumulate`, for `tokens` stretches of 16 values; `bias`, `[16]`, is added where it is
+    /// not null.
+    void (*put)(const float* from, std::size_t from_stride, std::size_t tokens, const float* bias, bool accumulate,
+                float* to, std::size_t to_stride) noexcept;
     /// Turns the first `dim` values of a head in place (Su et al., arXiv 2104.09864): value * cosine + partner * sine,
     /// with `[dim]` of both as rope_angles() writes them.
     void (*rope)(float* head, std::size_t dim, const float* cosines, const float* sines,

@@ -23,7 +23,7 @@ struct LayerCache {
     void put_key(PageIndex page, std::size_t head, std::size_t slot, const float* key) const noexcept {
         const PageLayout& layout = pages.layout;
         std::byte codes[most_head_dim * sizeof(float)];
-        std::byte scales[most_head_dim / 16 * PageLayout::scale_piece];
+        std::byte scales[most_scale_bytes];
         k->encode(key, layout.k_dim, codes, scales);
         std::byte* at = pages.head(page, head);
         if (layout.k_piece == 2) {  // a constant size lets the copy become a move
@@ -33,35 +33,47 @@ struct LayerCache {
             layout.for_each_key_piece(
                 slot, [&](std::size_t from, std::size_t to) { std::memcpy(at + to, codes + from, 4); });
         }
-        layout.for_each_key_scale(slot, [&](std::size_t from, std::size_t to) {
-            std::memcpy(at + layout.k_scales_at() + to, scales + from, PageLayout::scale_piece);
-        });
+        put_scales(layout.k_scale, slot, scales, at + layout.k_scales_at());
+    }
+    void put_value(PageIndex page, std::size_t head, std::size_t slot, const float* value) const noexcept {
+        const PageLayout& layout = pages.layout;
+        std::byte scales[most_scale_bytes];
+        std::byte* at = pages.head(page, head);
+        v->encode(value, layout.v_dim, at + layout.v_codes_at() + slot * layout.v_code, scales);
+        put_scales(layout.v_scale, slot, scales, at + layout.v_scales_at());
     }
     /// Decodes the key in a slot of a page to float32.
     void get_key(PageIndex page, std::size_t head, std::size_t slot, float* key) const noexcept {
         const PageLayout& layout = pages.layout;
         std::byte codes[most_head_dim * sizeof(float)];
-        std::byte scales[most_head_dim / 16 * PageLayout::scale_piece];
+        std::byte scales[most_scale_bytes];
         const std::byte* at = pages.head(page, head);
         layout.for_each_key_piece(slot, [&](std::size_t to, std::size_t from) {
             std::memcpy(codes + to, at + from, layout.k_piece);
         });
-        layout.for_each_key_scale(slot, [&](std::size_t to, std::size_t from) {
-            std::memcpy(scales + to, at + layout.k_scales_at() + from, PageLayout::scale_piece);
-        });
+        get_scales(layout.k_scale, slot, at + layout.k_scales_at(), scales);
         k->decode(codes, scales, layout.k_dim, key);
-    }
-    void put_value(PageIndex page, std::size_t head, std::size_t slot, const float* value) const noexcept {
-        const PageLayout& layout = pages.layout;
-        std::byte* at = pages.head(page, head);
-        v->encode(value, layout.v_dim, at + layout.v_codes_at() + slot * layout.v_code,
-                  at + layout.v_scales_at() + slot * layout.v_scale);
     }
     void get_value(PageIndex page, std::size_t head, std::size_t slot, float* value) const noexcept {
         const PageLayout& layout = pages.layout;
+        std::byte scales[most_scale_bytes];
         const std::byte* at = pages.head(page, head);
-        v->decode(at + layout.v_codes_at() + slot * layout.v_code, at + layout.v_scales_at() + slot * layout.v_scale,
-                  layout.v_dim, value);
+        get_scales(layout.v_scale, slot, at + layout.v_scales_at(), scales);
+        v->decode(at + layout.v_codes_at() + slot * layout.v_code, scales, layout.v_dim, value);
+    }
+
+private:
+    static constexpr std::size_t most_scale_bytes = most_head_dim / 16 * PageLayout::scale_piece;
+
+    void put_scales(std::uint32_t token_bytes, std::size_t slot, const std::byte* scales, std::byte* part) const noexcept {
+        pages.layout.for_each_scale(token_bytes, slot, [&](std::size_t from, std::size_t to) {
+            std::memcpy(part + to, scales + from, PageLayout::scale_piece);
+        });
+    }
+    void get_scales(std::uint32_t token_bytes, std::size_t slot, const std::byte* part, std::byte* scales) const noexcept {
+        pages.layout.for_each_scale(token_bytes, slot, [&](std::size_t to, std::size_t from) {
+            std::memcpy(scales + to, part + from, PageLayout::scale_piece);
+        });
     }
 };
 

@@ -11,8 +11,8 @@ namespace kv {
 
 /// `[layer][kv_head][K codes | K scales | V codes | V scales]`, each part padded to 16 bytes, so that every part can be
 /// read by 16-byte loads. Values lie token by token. Keys interleave the tokens of the page, piece by piece
-/// (`[pieces][page_tokens][k_piece]`; scales likewise, `[groups][page_tokens]`): so a vector holds one piece of many
-/// tokens, and scores need no sums across lanes.
+/// (`[pieces][page_tokens][k_piece]`): so a vector holds one piece of many tokens, and scores need no sums across lanes.
+/// Scales of both are interleaved, `[groups][page_tokens]`: they meet the scores and weights of many tokens at once.
 struct PageLayout {
     std::uint32_t page_tokens = 16;
     std::uint32_t layers = 0;
@@ -66,10 +66,10 @@ struct PageLayout {
             body(piece * k_piece, (piece * page_tokens + slot) * k_piece);
         }
     }
-    /// The same for its scales.
+    /// The same for scales: `token_bytes` is k_scale or v_scale, offsets are in the page's part of them.
     template <class Body>
-    constexpr void for_each_key_scale(std::size_t slot, const Body& body) const noexcept {
-        for (std::size_t group = 0; group < k_scale / scale_piece; ++group) {
+    constexpr void for_each_scale(std::uint32_t token_bytes, std::size_t slot, const Body& body) const noexcept {
+        for (std::size_t group = 0; group < token_bytes / scale_piece; ++group) {
             body(group * scale_piece, (group * page_tokens + slot) * scale_piece);
         }
     }

@@ -67,7 +67,7 @@ struct Llama {
         Input<X> last(x, {&top.output}, limits.output_rows, outputs, spec.hidden);
         x.run(kernels::RmsNorm{step.kernels, hidden.data(), top.output_norm, batch.output_rows.data(),
                                spec.rms_epsilon, last.activations});
-        x.run(linear(last.activations, {{top.output, logits, spec.vocabulary}}));
+        x.run(linear(step.kernels, last.activations, {{top.output, logits, spec.vocabulary}}));
     }
 
 private:
@@ -105,8 +105,10 @@ private:
     };
 
     template <std::size_t N>
-    static constexpr kernels::Linear linear(const kernels::Activations& from, const Output (&outputs)[N]) noexcept {
+    static constexpr kernels::Linear linear(const kernels::RowKernels* rows, const kernels::Activations& from,
+                                            const Output (&outputs)[N]) noexcept {
         kernels::Linear op;
+        op.kernels = rows;
         op.x = from;
         op.count = N;
         for (std::size_t i = 0; i < N; ++i) op.outputs[i] = outputs[i];
@@ -128,7 +130,7 @@ private:
         float* q = qkv.data();
         float* k = q != nullptr ? q + q_width : nullptr;
         float* v = q != nullptr ? k + kv_width : nullptr;
-        x.run(linear(normed.activations, {{w.q, q, stride, false, w.q_bias},
+        x.run(linear(step.kernels, normed.activations, {{w.q, q, stride, false, w.q_bias},
                                           {w.k, k, stride, false, w.k_bias},
                                           {w.v, v, stride, false, w.v_bias}}));
         normed.buffer.release();
@@ -156,7 +158,7 @@ private:
         mixed.activations.tokens = step.rows;
         mixed.activations.floats = attended.data();
         x.run(attention::Finish<typename Attention::Attend>{attending, mixed.activations});
-        x.run(linear(mixed.activations, {{w.o, step.hidden, spec.hidden, true}}));
+        x.run(linear(step.kernels, mixed.activations, {{w.o, step.hidden, spec.hidden, true}}));
     }
 
     template <class X>
@@ -168,7 +170,7 @@ private:
                                normed.activations});
         Input<X> gated(x, {&w.down}, most, step.rows, spec.feed_forward);
         x.run(kernels::GatedLinear{step.kernels, normed.activations, w.gate, w.up, gated.activations});
-        x.run(linear(gated.activations, {{w.down, step.hidden, spec.hidden, true}}));
+        x.run(linear(step.kernels, gated.activations, {{w.down, step.hidden, spec.hidden, true}}));
     }
 };
 

@@ -77,9 +77,9 @@ struct CodedKeys {
             const float* values = query + part * columns;
             simd::Vec most = simd::zero();
             for (std::size_t i = 0; i < columns; i += simd::lanes) {
-                most = simd::max(most, simd::abs(simd::load(values + i)));
+                most = simd::max_magnitude(most, simd::load(values + i));
             }
-            scales[part] = simd::greatest(most) / 127.0f;
+            scales[part] = simd::greatest_magnitude(most) / 127.0f;
             const float inverse = 1.0f / scales[part];
             const simd::Vec steps = simd::broadcast(std::isfinite(inverse) ? inverse : 0.0f);
             simd::Int sum = simd::broadcast_int(0);
@@ -196,32 +196,26 @@ void score(const KeyBlock& keys, const std::byte* queries, std::size_t count, fl
 template <class C>
 inline constexpr KeyKernels key_kernels{&Keys<C>::query_bytes, &Keys<C>::prepare, &score<C>};
 
-/// `lanes` values of a row from value `at`. Exact: a product of a half-precision scale and a code fits a float.
-ZSE_INLINE simd::Vec value_at(const std::byte* codes, const std::byte*, std::size_t at, const kv::f32*) {
+/// `lanes` values of a row from value `at`, in steps of the scale that they share, if any.
+ZSE_INLINE simd::Vec steps_at(const std::byte* codes, std::size_t at, const kv::f32*) {
     return simd::load(reinterpret_cast<const float*>(codes) + at);
 }
-ZSE_INLINE simd::Vec value_at(const std::byte* codes, const std::byte*, std::size_t at, const kv::f16*) {
+ZSE_INLINE simd::Vec steps_at(const std::byte* codes, std::size_t at, const kv::f16*) {
     return simd::load_f16(codes + at * 2);
 }
-ZSE_INLINE simd::Vec value_scale(const std::byte* scales, std::size_t group) {
-    return simd::broadcast_f16(scales + group * kv::PageLayout::scale_piece);
-}
 template <std::size_t Group>
-ZSE_INLINE simd::Vec value_at(const std::byte* codes, const std::byte* scales, std::size_t at,
-                              const kv::int8<Group>*) {
-    const simd::Int steps = simd::load_s8(reinterpret_cast<const std::int8_t*>(codes) + at);
-    return simd::mul(value_scale(scales, at / Group), simd::to_float(steps));
+ZSE_INLINE simd::Vec steps_at(const std::byte* codes, std::size_t at, const kv::int8<Group>*) {
+    return simd::to_float(simd::load_s8(reinterpret_cast<const std::int8_t*>(codes) + at));
 }
 template <std::size_t Group, class Rotation>
-ZSE_INLINE simd::Vec value_at(const std::byte* codes, const std::byte* scales, std::size_t at,
-                              const kv::int4<Group, Rotation>*) {
+ZSE_INLINE simd::Vec steps_at(const std::byte* codes, std::size_t at, const kv::int4<Group, Rotation>*) {
     const std::size_t within = at % Group;
     const bool low = within < Group / 2;
     const auto* bytes =
         reinterpret_cast<const std::uint8_t*>(codes) + at / Group * (Group / 2) + (low ? within : within - Group / 2);
     const simd::Int both = simd::load_u8(bytes);
     const simd::Int code = low ? simd::low_four(both) : simd::high_four(both);
-    return simd::mul(value_scale(scales, at / Group), simd::to_float(simd::sub(code, simd::broadcast_int(8))));
+    return simd::to_float(simd::sub(code, simd::broadcast_int(8)));
 }
 
 /// Whether whole vectors of a row of `dim` lie within one group, and with nibbles on one side of its bytes.
@@ -231,104 +225,133 @@ constexpr bool whole_vectors(std::size_t dim) noexcept {
     return dim % simd::lanes == 0 && run % simd::lanes == 0;
 }
 
-/// T queries by W vectors of a value from vector `first`.
+/// Tokens whose weights meet their scales at a time.
+inline constexpr std::size_t scaled_tokens = 16;
+
+/// T queries by W vectors of the values from dimension `first`.
 template <class C, std::size_t T, std::size_t W>
-ZSE_INLINE void accumulate_tile(const std::byte* codes, const std::byte* scales, std::size_t tokens,
-                                std::size_t dim, std::size_t first, const float* weights,
+ZSE_INLINE void accumulate_tile(const ValuePages& pages, std::size_t first, const float* weights,
                                 std::size_t weight_stride, float* values, std::size_t value_stride) {
+    constexpr bool scaled = C::group != 1;
+    constexpr std::size_t width = W * simd::lanes;
+    constexpr std::size_t groups = !scaled ? 1 : (width + C::group - 1) / C::group;
+    const std::size_t code_bytes = C::code_bytes(pages.dim);
     simd::Vec sums[T][W];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (std::size_t q = 0; q < T; ++q) {
-#pragma GCC unroll 4
-        for (std::size_t w = 0; w < W; ++w) sums[q][w] = simd::load(values + q * value_stride + first + w * simd::lanes);
-    }
-    const std::size_t code_bytes = C::code_bytes(dim);
-    const std::size_t scale_bytes = C::scale_bytes(dim);
-    for (std::size_t t = 0; t < tokens; ++t, codes += code_bytes, scales += scale_bytes) {
-        simd::Vec v[W];
 #pragma GCC unroll 4
         for (std::size_t w = 0; w < W; ++w) {
-            v[w] = value_at(codes, scales, first + w * simd::lanes, static_cast<const C*>(nullptr));
-        }
-#pragma GCC unroll 4
-        for (std::size_t q = 0; q < T; ++q) {
-            const simd::Vec weight = simd::broadcast(weights[q * weight_stride + t]);
-#pragma GCC unroll 4
-            for (std::size_t w = 0; w < W; ++w) sums[q][w] = simd::fma(weight, v[w], sums[q][w]);
+            sums[q][w] = simd::load(values + q * value_stride + first + w * simd::lanes);
         }
     }
+    alignas(64) float with_scales[groups][T][scaled_tokens];
+    for (std::size_t token = 0; token < pages.tokens;) {
+        const std::size_t slot = token % pages.page_tokens;
+        const std::size_t count =
+            std::min({scaled_tokens, pages.page_tokens - slot, pages.tokens - token});
+        const std::byte* page = pages.codes[token / pages.page_tokens];
+        if constexpr (scaled) {
+            for (std::size_t g = 0; g < groups; ++g) {
+                alignas(64) std::byte scales[scaled_tokens * 2]{};
+                const std::size_t group = first / C::group + g;
+                std::memcpy(scales, page + pages.scales_at + (group * pages.page_tokens + slot) * 2, count * 2);
+                for (std::size_t t = 0; t < scaled_tokens; t += simd::lanes) {
+                    const simd::Vec scale = simd::load_f16(scales + t * 2);
+#pragma GCC unroll 8
+                    for (std::size_t q = 0; q < T; ++q) {
+                        const float* weight = weights + q * weight_stride + token + t;
+                        simd::store(with_scales[g][q] + t, simd::mul(simd::load(weight), scale));
+                    }
+                }
+            }
+        }
+        const std::byte* codes = page + slot * code_bytes;
+        for (std::size_t t = 0; t < count; ++t, codes += code_bytes) {
 #pragma GCC unroll 4
+            for (std::size_t w = 0; w < W; ++w) {
+                const simd::Vec v = steps_at(codes, first + w * simd::lanes, static_cast<const C*>(nullptr));
+                const std::size_t g = scaled ? w * simd::lanes / C::group : 0;
+#pragma GCC unroll 8
+                for (std::size_t q = 0; q < T; ++q) {
+                    const float weight = scaled ? with_scales[g][q][t] : weights[q * weight_stride + token + t];
+                    sums[q][w] = simd::fma(simd::broadcast(weight), v, sums[q][w]);
+                }
+            }
+        }
+        token += count;
+    }
+#pragma GCC unroll 8
     for (std::size_t q = 0; q < T; ++q) {
 #pragma GCC unroll 4
-        for (std::size_t w = 0; w < W; ++w) simd::store(values + q * value_stride + first + w * simd::lanes, sums[q][w]);
+        for (std::size_t w = 0; w < W; ++w) {
+            simd::store(values + q * value_stride + first + w * simd::lanes, sums[q][w]);
+        }
     }
 }
 
 template <class C, std::size_t T>
-[[gnu::noinline]] void accumulate_queries(const std::byte* codes, const std::byte* scales, std::size_t tokens,
-                                          std::size_t dim, const float* weights, std::size_t weight_stride,
+[[gnu::noinline]] void accumulate_queries(const ValuePages& pages, const float* weights, std::size_t weight_stride,
                                           float* values, std::size_t value_stride) {
     constexpr std::size_t wide = simd::registers >= 32 ? 4 : 2;
     std::size_t first = 0;
-    for (; first + wide * simd::lanes <= dim; first += wide * simd::lanes) {
-        accumulate_tile<C, T, wide>(codes, scales, tokens, dim, first, weights, weight_stride, values, value_stride);
+    // A wide tile begins at a group, or lies in one.
+    constexpr bool fits = C::group == 1 || wide * simd::lanes % C::group == 0 || C::group % (wide * simd::lanes) == 0;
+    if constexpr (fits) {
+        for (; first + wide * simd::lanes <= pages.dim; first += wide * simd::lanes) {
+            accumulate_tile<C, T, wide>(pages, first, weights, weight_stride, values, value_stride);
+        }
     }
-    for (; first < dim; first += simd::lanes) {
-        accumulate_tile<C, T, 1>(codes, scales, tokens, dim, first, weights, weight_stride, values, value_stride);
+    for (; first < pages.dim; first += simd::lanes) {
+        accumulate_tile<C, T, 1>(pages, first, weights, weight_stride, values, value_stride);
+    }
+}
+
+/// Heads that are no whole number of vectors, and groups of 16 nibbles: token by token, as the codec decodes them.
+template <class C>
+void accumulate_rows(const ValuePages& pages, const float* weights, std::size_t weight_stride, std::size_t queries,
+                     float* values, std::size_t value_stride) {
+    for (std::size_t token = 0; token < pages.tokens; ++token) {
+        const std::size_t slot = token % pages.page_tokens;
+        const std::byte* page = pages.codes[token / pages.page_tokens];
+        std::byte scales[kv::most_head_dim / 16 * 2];
+        for (std::size_t i = 0; i < C::scale_bytes(pages.dim); i += 2) {
+            std::memcpy(scales + i, page + pages.scales_at + i * pages.page_tokens + slot * 2, 2);
+        }
+        float row[kv::most_head_dim];
+        C::decode(page + slot * C::code_bytes(pages.dim), scales, pages.dim, row);
+        for (std::size_t q = 0; q < queries; ++q) {
+            float* value = values + q * value_stride;
+            const simd::Vec weight = simd::broadcast(weights[q * weight_stride + token]);
+            for (std::size_t d = 0; d < pages.dim; d += simd::lanes) {
+                const simd::Vec v = simd::load_up_to(row + d, pages.dim - d);
+                simd::store(value + d, simd::fma(weight, v, simd::load(value + d)));
+            }
+        }
     }
 }
 
 template <class C>
-void accumulate(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim,
-                const float* weights, std::size_t weight_stride, std::size_t queries, float* values,
-                std::size_t value_stride) noexcept {
-    if (!whole_vectors<C>(dim)) {
-        // Heads that are no whole number of vectors, and groups of 16 nibbles: token by token, as the codec says.
-        float row[kv::most_head_dim];
-        for (std::size_t t = 0; t < tokens; ++t) {
-            C::decode(codes + t * C::code_bytes(dim), scales + t * C::scale_bytes(dim), dim, row);
-            for (std::size_t q = 0; q < queries; ++q) {
-                float* value = values + q * value_stride;
-                const simd::Vec weight = simd::broadcast(weights[q * weight_stride + t]);
-                for (std::size_t d = 0; d < dim; d += simd::lanes) {
-                    const simd::Vec v = simd::load_up_to(row + d, dim - d);
-                    simd::store(value + d, simd::fma(weight, v, simd::load(value + d)));
-                }
-            }
-        }
-        return;
+void accumulate(const ValuePages& pages, const float* weights, std::size_t weight_stride, std::size_t queries,
+                float* values, std::size_t value_stride) noexcept {
+    if (!whole_vectors<C>(pages.dim)) {
+        return accumulate_rows<C>(pages, weights, weight_stride, queries, values, value_stride);
     }
     std::size_t q = 0;
     const auto run = [&](auto count) {
         constexpr std::size_t t = decltype(count)::value;
-        accumulate_queries<C, t>(codes, scales, tokens, dim, weights + q * weight_stride, weight_stride,
-                                 values + q * value_stride, value_stride);
+        accumulate_queries<C, t>(pages, weights + q * weight_stride, weight_stride, values + q * value_stride,
+                                 value_stride);
         q += t;
     };
-    while (q + 4 <= queries) run(std::integral_constant<std::size_t, 4>{});
+    while (q + 6 <= queries) run(std::integral_constant<std::size_t, 6>{});
+    if (q + 4 <= queries) run(std::integral_constant<std::size_t, 4>{});
     if (queries - q == 3) return run(std::integral_constant<std::size_t, 3>{});
     if (queries - q == 2) return run(std::integral_constant<std::size_t, 2>{});
     if (queries - q == 1) return run(std::integral_constant<std::size_t, 1>{});
 }
 
 template <class C>
-void decode(const std::byte* codes, const std::byte* scales, std::size_t tokens, std::size_t dim, float* rows,
-            std::size_t stride) noexcept {
-    for (std::size_t t = 0; t < tokens; ++t, rows += stride) {
-        const std::byte* code = codes + t * C::code_bytes(dim);
-        const std::byte* scale = scales + t * C::scale_bytes(dim);
-        if (!whole_vectors<C>(dim)) {
-            C::decode(code, scale, dim, rows);
-            continue;
-        }
-        for (std::size_t d = 0; d < dim; d += simd::lanes) {
-            simd::store(rows + d, value_at(code, scale, d, static_cast<const C*>(nullptr)));
-        }
-    }
-}
-
-template <class C>
-inline constexpr ValueKernels value_kernels{&accumulate<C>, &decode<C>};
+inline constexpr ValueKernels value_kernels{&accumulate<C>};
 
 inline Partial softmax(float* scores, std::size_t count) noexcept {
     Partial state;

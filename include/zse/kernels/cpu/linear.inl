@@ -116,7 +116,7 @@ ZSE_INLINE void multiply_coded(const LinearTile& tile, std::size_t first_group, 
         for (std::size_t v = 0; v < V; ++v) {
 #pragma GCC unroll 8
             for (std::size_t t = 0; t < T; ++t) {
-                store(tile.y + ((first_group + g) * 8 + slot + t) * 16 + (first + v) * lanes, sums[g][v][t]);
+                store(tile.y + ((slot + t) * 2 + first_group + g) * 16 + (first + v) * lanes, sums[g][v][t]);
             }
         }
     }
@@ -169,7 +169,7 @@ ZSE_INLINE void multiply_dense(const LinearTile& tile, std::size_t first_group, 
         for (std::size_t v = 0; v < V; ++v) {
 #pragma GCC unroll 8
             for (std::size_t t = 0; t < T; ++t) {
-                store(tile.y + ((first_group + g) * 8 + slot + t) * 16 + (first + v) * lanes, sums[g][v][t]);
+                store(tile.y + ((slot + t) * 2 + first_group + g) * 16 + (first + v) * lanes, sums[g][v][t]);
             }
         }
     }

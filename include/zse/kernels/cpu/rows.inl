@@ -10,14 +10,14 @@ inline constexpr std::size_t block_vectors = CodedActivations::block / lanes;
 ZSE_INLINE void quantise_block(const Vec* values, const CodedToken& to) {
     Vec most = zero();
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < block_vectors; ++i) most = max(most, abs(values[i]));
-    const float scale = greatest(most) / 127.0f;
+    for (std::size_t i = 0; i < block_vectors; ++i) most = max_magnitude(most, values[i]);
+    const float scale = greatest_magnitude(most) / 127.0f;
     const float inverse = 1.0f / scale;
     const Vec steps = broadcast(std::isfinite(inverse) ? inverse : 0.0f);
     Int sums = broadcast_int(0);
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < block_vectors; ++i) {
-        // The bounds are for what is no number; they also keep 127.5 out.
+        // The bounds are for what is no number, which the scale keeps; they also keep 127.5 out.
         const Vec bounded = min(max(mul(values[i], steps), broadcast(-127.0f)), broadcast(127.0f));
         const Int codes = to_int(bounded);
         store_s8(to.codes + i * lanes, codes);
@@ -75,6 +75,19 @@ inline void swiglu(float* gate, const float* up, std::size_t count) noexcept {
     }
 }
 
+inline void put(const float* from, std::size_t from_stride, std::size_t tokens, const float* bias, bool accumulate,
+                float* to, std::size_t to_stride) noexcept {
+    for (std::size_t t = 0; t < tokens; ++t, from += from_stride, to += to_stride) {
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 16; i += lanes) {
+            Vec v = load(from + i);
+            if (bias != nullptr) v = add(v, load(bias + i));
+            if (accumulate) v = add(load(to + i), v);
+            store(to + i, v);
+        }
+    }
+}
+
 inline void rope(float* head, std::size_t dim, const float* cosines, const float* sines, RopePairs order) noexcept {
     if (order == RopePairs::neighbours) {
         for (std::size_t i = 0; i < dim; i += lanes) {
@@ -97,7 +110,7 @@ inline void rope(float* head, std::size_t dim, const float* cosines, const float
     }
 }
 
-inline constexpr RowKernels row_kernels{&rms_norm, &quantise, &swiglu, &rope};
+inline constexpr RowKernels row_kernels{&rms_norm, &quantise, &swiglu, &put, &rope};
 
 }  // namespace ZSE_ISA
 }  // namespace kernels

@@ -25,10 +25,11 @@ ZSE_INLINE void store_up_to(float* to, Vec v, std::size_t count) {
     std::memcpy(to, whole, count * sizeof(float));
 }
 
-/// e^v, 0 for values below -104 and for minus infinity; within 2 units in the last place. By e^v = 2^n e^r with
+/// e^v, 0 for values below -104 and for minus infinity, no number for what is none; within 2 units in the last place. By e^v = 2^n e^r with
 /// |r| <= ln(2) / 2 (Cody and Waite's reduction) and a polynomial for e^r.
 ZSE_INLINE Vec exp(Vec v) {
-    v = min(max(v, broadcast(-110.0f)), broadcast(88.7f));
+    // In this order what is no number stays: where one operand is none, x86 takes the second.
+    v = min(broadcast(88.7f), max(broadcast(-110.0f), v));
     const Int n = to_int(mul(v, broadcast(0x1.715476p0f)));
     Vec r = fma(to_float(n), broadcast(-0x1.62e4p-1f), v);
     r = fma(to_float(n), broadcast(-0x1.7f7d1cp-20f), r);

@@ -23,6 +23,10 @@ ZSE_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 ZSE_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 ZSE_INLINE Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 ZSE_INLINE Vec abs(Vec v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+/// As integers, in whose order what is no number comes after infinity.
+ZSE_INLINE Vec max_magnitude(Vec most, Vec v) {
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(most), _mm256_castps_si256(abs(v))));
+}
 ZSE_INLINE Vec swap_pairs(Vec v) { return _mm256_permute_ps(v, 0xb1); }
 ZSE_INLINE Vec if_negative(Vec test, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, test); }
 
@@ -74,6 +78,13 @@ ZSE_INLINE float greatest(Vec v) {
     __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+/// Of magnitudes.
+ZSE_INLINE float greatest_magnitude(Vec v) {
+    const __m256i i = _mm256_castps_si256(v);
+    __m128i s = _mm_max_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+    s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(s, _mm_shuffle_epi32(s, 0xb1))));
 }
 ZSE_INLINE std::int32_t sum(Int i) {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(i.v), _mm256_extracti128_si256(i.v, 1));

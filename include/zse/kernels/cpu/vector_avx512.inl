@@ -24,6 +24,10 @@ ZSE_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 ZSE_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 ZSE_INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 ZSE_INLINE Vec abs(Vec v) { return _mm512_abs_ps(v); }
+/// As integers, in whose order what is no number comes after infinity.
+ZSE_INLINE Vec max_magnitude(Vec most, Vec v) {
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(most), _mm512_castps_si512(abs(v))));
+}
 ZSE_INLINE Vec swap_pairs(Vec v) { return _mm512_permute_ps(v, 0xb1); }
 ZSE_INLINE Vec if_negative(Vec test, Vec yes, Vec no) {
     return _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(test)), no, yes);
@@ -70,6 +74,10 @@ ZSE_INLINE Int high_four(Int i) { return _mm512_srli_epi32(i, 4); }
 
 ZSE_INLINE float sum(Vec v) { return _mm512_reduce_add_ps(v); }
 ZSE_INLINE float greatest(Vec v) { return _mm512_reduce_max_ps(v); }
+/// Of magnitudes.
+ZSE_INLINE float greatest_magnitude(Vec v) {
+    return std::bit_cast<float>(_mm512_reduce_max_epi32(_mm512_castps_si512(v)));
+}
 ZSE_INLINE std::int32_t sum(Int i) { return _mm512_reduce_add_epi32(i); }
 
 ZSE_INLINE Codes load_codes(const std::byte* from) { return _mm512_loadu_si512(from); }

@@ -20,6 +20,7 @@ ZSE_INLINE Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
 ZSE_INLINE Vec max(Vec a, Vec b) { return vmaxq_f32(a, b); }
 ZSE_INLINE Vec min(Vec a, Vec b) { return vminq_f32(a, b); }
 ZSE_INLINE Vec abs(Vec v) { return vabsq_f32(v); }
+ZSE_INLINE Vec max_magnitude(Vec most, Vec v) { return vmaxq_f32(most, vabsq_f32(v)); }
 ZSE_INLINE Vec swap_pairs(Vec v) { return vrev64q_f32(v); }
 ZSE_INLINE Vec if_negative(Vec test, Vec yes, Vec no) {
     const uint32x4_t negative = vcltq_s32(vreinterpretq_s32_f32(test), vdupq_n_s32(0));
@@ -72,6 +73,7 @@ ZSE_INLINE Int high_four(Int i) { return vshrq_n_s32(i, 4); }
 
 ZSE_INLINE float sum(Vec v) { return vaddvq_f32(v); }
 ZSE_INLINE float greatest(Vec v) { return vmaxvq_f32(v); }
+ZSE_INLINE float greatest_magnitude(Vec v) { return vmaxvq_f32(v); }
 ZSE_INLINE std::int32_t sum(Int i) { return vaddvq_s32(i); }
 
 ZSE_INLINE Codes load_codes(const std::byte* from) {

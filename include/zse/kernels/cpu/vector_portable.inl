@@ -54,6 +54,14 @@ ZSE_INLINE Vec min(Vec a, Vec b) {
 ZSE_INLINE Vec abs(Vec v) {
     return each<Vec>([&](std::size_t i) { return std::fabs(v.at[i]); });
 }
+/// As integers, in whose order what is no number comes after infinity.
+ZSE_INLINE Vec max_magnitude(Vec most, Vec v) {
+    return each<Vec>([&](std::size_t i) {
+        const auto a = std::bit_cast<std::int32_t>(most.at[i]);
+        const auto b = std::bit_cast<std::int32_t>(std::fabs(v.at[i]));
+        return std::bit_cast<float>(a > b ? a : b);
+    });
+}
 ZSE_INLINE Vec swap_pairs(Vec v) {
     return each<Vec>([&](std::size_t i) { return v.at[i ^ 1]; });
 }
@@ -124,6 +132,11 @@ ZSE_INLINE Int high_four(Int i) {
 ZSE_INLINE float sum(Vec v) { return (v.at[0] + v.at[2]) + (v.at[1] + v.at[3]); }
 ZSE_INLINE float greatest(Vec v) {
     return std::max(std::max(v.at[0], v.at[2]), std::max(v.at[1], v.at[3]));
+}
+/// Of magnitudes.
+ZSE_INLINE float greatest_magnitude(Vec v) {
+    const auto bits = [&](std::size_t i) { return std::bit_cast<std::int32_t>(v.at[i]); };
+    return std::bit_cast<float>(std::max(std::max(bits(0), bits(2)), std::max(bits(1), bits(3))));
 }
 ZSE_INLINE std::int32_t sum(Int i) { return (i.at[0] + i.at[2]) + (i.at[1] + i.at[3]); }
 
