@@ -93,7 +93,7 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint3
     }
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
-    const zse::system::Hardware machine = zse::system::probe();
+    const zse::system::Hardware machine = zse::system::probe_host();
     chosen.budget = machine.usable_memory();
     chosen.limits.batch = options.batch;
     chosen.limits.step_tokens = std::max(options.step_tokens, options.batch);

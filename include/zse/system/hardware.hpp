@@ -39,13 +39,19 @@ struct Hardware {
     }
 };
 
-/// Probes the machine under the root; GPUs come from the command. Errors: not_found where there is no
-/// proc/meminfo, corrupt where the kernel's files are not as the kernel writes them.
-inline Hardware probe(const Root& root = {}, const CommandHook& command = run_within_seconds) {
+/// Probes memory and processor under the root, and no GPU: for that a program has to be run. Errors: not_found where
+/// there is no proc/meminfo, corrupt where the kernel's files are not as the kernel writes them.
+inline Hardware probe_host(const Root& root = {}) {
     Hardware hardware;
     hardware.memory = read_memory(root);
     hardware.cpu = read_cpu(root);
     hardware.cgroup = read_cgroup(root);
+    return hardware;
+}
+
+/// The same with the GPUs that the command finds.
+inline Hardware probe(const Root& root = {}, const CommandHook& command = run_within_seconds) {
+    Hardware hardware = probe_host(root);
     GpuReport report = query_gpus(command);
     hardware.gpus = std::move(report.gpus);
     hardware.gpu_note = std::move(report.note);
