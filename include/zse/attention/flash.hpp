@@ -28,6 +28,8 @@ struct flash {
 
         /// Queries that share a pass over the keys; more would only enlarge the scratch.
         static constexpr std::size_t most_queries = 64;
+        /// More queries than this compute for longer than memory takes.
+        static constexpr std::size_t most_ahead_queries = 16;
 
         [[nodiscard]] constexpr std::size_t block_rows() const noexcept {
             const std::size_t rows = most_queries / arguments.group();
@@ -166,7 +168,7 @@ struct flash {
             const std::size_t end = segment.first_position + last;  // one past the last token any row sees
             for (std::size_t start = 0; start < end; start += Split) {
                 attend_split(segment, kv_head, start, std::min(start + Split, end), segment.first_position + first,
-                             queries, s);
+                             queries, {start + Split, kv_head}, s);
                 for (std::size_t i = 0; i < queries; ++i) {
                     arguments.kernels.softmax->merge(s.states[i], s.values + i * v_width(), s.parts[i],
                                                      s.part + i * v_width(), v_width());
@@ -187,7 +189,9 @@ struct flash {
             const std::size_t group = arguments.group();
             const Scratch s = divide(floats);
             for (std::size_t i = 0; i < group; ++i) prepare(s, segment.first_row, kv_head * group + i, i);
-            attend_split(segment, kv_head, start, std::min(start + Split, end), segment.first_position, group, s);
+            const bool last_head = kv_head + 1 == arguments.cache.pages.layout.kv_heads;
+            const Next next = last_head ? Next{start + Split, 0} : Next{start, kv_head + 1};
+            attend_split(segment, kv_head, start, std::min(start + Split, end), segment.first_position, group, next, s);
             for (std::size_t i = 0; i < group; ++i) {
                 float* to = partial(which, kv_head * group + i, split);
                 std::copy_n(s.part + i * v_width(), v_width(), to);
@@ -196,16 +200,26 @@ struct flash {
             }
         }
 
+        /// What will be attended to after a split.
+        struct Next {
+            std::size_t start;
+            std::size_t kv_head;
+        };
+
         /// The partial states of tokens [start, end) for all queries; query i stands at position first_position +
         /// i / group and sees tokens up to its own.
         void attend_split(const kv::Segment& segment, std::size_t kv_head, std::size_t start, std::size_t end,
-                          std::size_t first_position, std::size_t queries, const Scratch& s) const noexcept {
+                          std::size_t first_position, std::size_t queries, const Next& next,
+                          const Scratch& s) const noexcept {
             const std::size_t group = arguments.group();
             const auto seen = [&](std::size_t query) {  // tokens of this split that the query sees
                 const std::size_t position = first_position + query / group;
                 return position < start ? std::size_t{0} : std::min(position + 1, end) - start;
             };
+            // Pages lie far apart, so no hardware looks ahead from one to the next. While keys are read, values are
+            // asked for; while values are read, the keys that come after.
             for (std::size_t token = start; token < end; token += KeyBlock::tokens) {
+                prefetch_values(segment, kv_head, token);
                 const KeyBlock keys = key_block(segment, kv_head, token, end, s.gathered);
                 arguments.kernels.keys->score(keys, s.queries, queries, s.scores + (token - start), Split);
             }
@@ -216,12 +230,35 @@ struct flash {
             // Queries of one row see the same tokens; later rows see more, up to all of the split.
             const std::byte* pages[Split];
             ValuePages values = value_pages(segment, kv_head, start, end, pages);
+            const std::byte* ahead[Split];
+            if (queries <= most_ahead_queries) {
+                const std::size_t known = segment.first_position + std::size_t{segment.rows};
+                const std::size_t last = std::min(next.start + (end - start), known);
+                if (next.start < last && last - next.start == end - start) {
+                    std::size_t count = 0;
+                    for (std::size_t token = next.start; token < last; token += values.page_tokens) {
+                        ahead[count++] =
+                            arguments.cache.pages.head(segment.pages[token / values.page_tokens], next.kv_head);
+                    }
+                    values.ahead = ahead;
+                    values.ahead_bytes = arguments.cache.pages.layout.v_codes_at();
+                }
+            }
             for (std::size_t i = 0; i < queries;) {
                 values.tokens = seen(i);
-                const std::size_t next = values.tokens == end - start ? queries : i + group;
-                arguments.kernels.values->accumulate(values, s.scores + i * Split, Split, next - i,
+                const std::size_t count = values.tokens == end - start ? queries - i : group;
+                arguments.kernels.values->accumulate(values, s.scores + i * Split, Split, count,
                                                      s.part + i * v_width(), v_width());
-                i = next;
+                i += count;
+            }
+        }
+
+        /// Asks for the values of the block that begins at `token`.
+        void prefetch_values(const kv::Segment& segment, std::size_t kv_head, std::size_t token) const noexcept {
+            const kv::PageLayout& layout = arguments.cache.pages.layout;
+            const std::byte* at = arguments.cache.pages.head(segment.pages[token / layout.page_tokens], kv_head);
+            for (std::size_t line = layout.v_codes_at(); line < layout.head_bytes(); line += 64) {
+                __builtin_prefetch(at + line, 0, 2);
             }
         }
 

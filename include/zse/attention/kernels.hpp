@@ -40,6 +40,9 @@ struct ValuePages {
     std::size_t page_tokens = 0;
     std::size_t tokens = 0;  ///< in all
     std::size_t dim = 0;
+    /// Where not null: for each page, `ahead_bytes` that will be read next, to be asked for meanwhile.
+    const std::byte* const* ahead = nullptr;
+    std::size_t ahead_bytes = 0;
 };
 
 /// Weights against values of one codec.

@@ -267,6 +267,12 @@ ZSE_INLINE void accumulate_tile(const ValuePages& pages, std::size_t first, cons
         }
         const std::byte* codes = page + slot * code_bytes;
         for (std::size_t t = 0; t < count; ++t, codes += code_bytes) {
+            if (pages.ahead != nullptr) {  // one or two lines a token: spread over the page, they delay nothing
+                const std::byte* ahead = pages.ahead[token / pages.page_tokens];
+                for (std::size_t line = (slot + t) * 64; line < pages.ahead_bytes; line += pages.page_tokens * 64) {
+                    __builtin_prefetch(ahead + line, 0, 2);
+                }
+            }
 #pragma GCC unroll 4
             for (std::size_t w = 0; w < W; ++w) {
                 const simd::Vec v = steps_at(codes, first + w * simd::lanes, static_cast<const C*>(nullptr));

@@ -77,6 +77,10 @@ ZSE_INLINE void multiply_coded(const LinearTile& tile, std::size_t first_group, 
         for (std::size_t part = 0; part < Factors::parts && x_block < x_blocks; ++part, ++x_block, x += x_stride) {
             const auto* codes = reinterpret_cast<const std::int8_t*>(x) + slot * CodedActivations::block;
             const std::byte* after = x + tile.tokens * CodedActivations::block;
+            if constexpr (C::has_minimum) {  // 15 to 20 % faster; the others lose 3 % by it
+                codes = opaque(codes);
+                after = opaque(after);
+            }
             const auto* x_scales = reinterpret_cast<const float*>(after) + slot;
             const auto* x_sums = reinterpret_cast<const std::int32_t*>(after + tile.tokens * 4) + slot;
             const auto* x_scaled = reinterpret_cast<const float*>(after + tile.tokens * 8) + slot;
