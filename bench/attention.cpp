@@ -70,8 +70,8 @@ void flash(benchmark::State& state, Isa isa, std::uint32_t rows, std::uint32_t d
     }
     const zse_bench::OneThread& limits = zse_bench::limits_of(isa);
     if (rows == 1) {
-        zse_bench::count(state, "bytes/s", static_cast<double>(layout.token_bytes()) / layers * (depth + rows),
-                         limits.bytes);
+        zse_bench::count(state, "bytes/s",
+                         static_cast<double>(layout.token_bytes()) / layers * (depth + rows), limits.bytes);
     } else {
         zse_bench::count(state, "MAC/s", 2.0 * heads * 64 * rows * (depth + rows / 2.0), limits.floats);
     }
@@ -83,7 +83,8 @@ void add() {
         if (!zse::kernels::usable(isa)) continue;
         for (const std::uint32_t rows : {1u, 64u}) {
             for (const std::uint32_t depth : {512u, 4096u}) {
-                const std::string name = "flash/" + std::string(Codec::name) + "/" + std::string(zse::kernels::name(isa)) +
+                const std::string name = "flash/" + std::string(Codec::name) + "/" +
+                                         std::string(zse::kernels::name(isa)) +
                                          "/rows:" + std::to_string(rows) + "/depth:" + std::to_string(depth);
                 benchmark::RegisterBenchmark(name.c_str(), flash<Codec>, isa, rows, depth);
             }

@@ -14,7 +14,8 @@ using zse::kernels::CodedActivations;
 using zse::kernels::Isa;
 namespace w = zse::weights;
 
-void linear(benchmark::State& state, const support::Codec& codec, Isa isa, std::size_t tokens, std::uint32_t columns) {
+void linear(benchmark::State& state, const support::Codec& codec, Isa isa, std::size_t tokens,
+            std::uint32_t columns) {
     // For one token more than any cache holds, for eight what a level-2 cache does.
     const zse::Bytes wanted = tokens == 1 ? zse::MiB(96) : zse::KiB(256);
     const zse::Bytes group = w::PackedLayout{codec.format, columns}.group_bytes();
@@ -29,7 +30,8 @@ void linear(benchmark::State& state, const support::Codec& codec, Isa isa, std::
     for (std::uint32_t r = 0; r < groups * 16; ++r) rows.insert(rows.end(), stored.begin(), stored.end());
     const support::PackedMatrix packed(codec, groups * 16, columns, std::move(rows));
     const zse::kernels::Matrix matrix = packed.on(isa);
-    const support::AlignedBytes x(tokens * std::max<std::size_t>(CodedActivations::bytes(columns), columns * 4));
+    const support::AlignedBytes x(tokens *
+                                  std::max<std::size_t>(CodedActivations::bytes(columns), columns * 4));
     alignas(64) float y[8][2][16];
     zse::kernels::LinearTile tile;
     tile.x = x.data();
@@ -60,9 +62,9 @@ void add_all() {
         for (const support::Codec& codec : {support::codec<Codec>()...}) {
             for (const std::size_t tokens : {1u, 8u}) {
                 for (const std::uint32_t columns : {576u, 2048u}) {
-                    const std::string name = "linear/" + w::name(codec.format) + "/" + std::string(zse::kernels::name(isa)) +
-                                             "/tokens:" + std::to_string(tokens) +
-                                             "/columns:" + std::to_string(columns);
+                    const std::string name =
+                        "linear/" + w::name(codec.format) + "/" + std::string(zse::kernels::name(isa)) +
+                        "/tokens:" + std::to_string(tokens) + "/columns:" + std::to_string(columns);
                     benchmark::RegisterBenchmark(name.c_str(), linear, codec, isa, tokens, columns);
                 }
             }

@@ -28,7 +28,8 @@ struct Row {
 void rms_norm(benchmark::State& state, Isa isa) {
     Row row;
     for (auto _ : state) {
-        row_kernels(isa)->rms_norm(row.x.data(), row.weight.data(), hidden, 1e-5f, nullptr, row.codes.coded(0));
+        row_kernels(isa)->rms_norm(row.x.data(), row.weight.data(), hidden, 1e-5f, nullptr,
+                                   row.codes.coded(0));
         benchmark::ClobberMemory();
     }
     zse_bench::count(state, "bytes/s", 2 * hidden * sizeof(float), 0);
@@ -63,7 +64,8 @@ void rope(benchmark::State& state, Isa isa) {
 
 void add(const std::string& what, void (*run)(benchmark::State&, Isa)) {
     for (const Isa isa : built_isas) {
-        if (usable(isa)) benchmark::RegisterBenchmark((what + "/" + std::string(name(isa))).c_str(), run, isa);
+        if (usable(isa))
+            benchmark::RegisterBenchmark((what + "/" + std::string(name(isa))).c_str(), run, isa);
     }
 }
 

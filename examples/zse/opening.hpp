@@ -18,8 +18,8 @@ struct Chosen {
     zse::ModelSpec spec;
     zse::engine::Choice choice;
     zse::engine::Built engine;
-    zse::Limits limits;  ///< resolved: the context is known
-    zse::Bytes budget;   ///< memory that may be used on this machine
+    zse::Limits limits;                    ///< resolved: the context is known
+    zse::Bytes budget;                     ///< memory that may be used on this machine
     std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
 };
 

@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// Partial softmax states: merged in order, they are the softmax over all tokens.
+// Partial softmax states of every instruction set: merged in order, they are the softmax over all tokens.
 // rows: 40
-#include <zse/attention/partial.hpp>
+#include <zse/attention/kernels.hpp>
 
 #include <gtest/gtest.h>
+#include <support/instruction_sets.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <vector>
 
 namespace {
 
-using zse::attention::merge;
+using support::on_each_isa;
 using zse::attention::Partial;
+using zse::attention::SoftmaxKernels;
+using zse::kernels::Isa;
+
+const SoftmaxKernels& kernels(Isa isa) {
+    return *zse::attention::cache_kernels<zse::kv::f32, zse::kv::f32>(isa).softmax;
+}
 
 constexpr std::size_t dim = 32;
 
@@ -66,51 +74,109 @@ std::vector<double> softmax_of(const Tokens& tokens) {
     return value;
 }
 
+void merge(Isa isa, State& state, const State& later) {
+    kernels(isa).merge(state.partial, state.value.data(), later.partial, later.value.data(), dim);
+}
+
 TEST(Merge, OfAnySplitIsTheSoftmaxOverAllTokens) {
-    for (const float spread : {0.0f, 1.0f, 10.0f, 200.0f}) {
-        for (const std::size_t split : {1u, 2u, 7u, 64u, 100u}) {
-            const Tokens tokens = random_tokens(100, static_cast<unsigned>(split), spread);
-            State merged;
-            for (std::size_t first = 0; first < 100; first += split) {
-                const State part = state_of(tokens, first, std::min<std::size_t>(first + split, 100));
-                merge(merged.partial, merged.value.data(), part.partial, part.value.data(), dim);
-            }
-            const auto expected = softmax_of(tokens);
-            for (std::size_t d = 0; d < dim; ++d) {
-                ASSERT_NEAR(static_cast<double>(merged.value[d]) / static_cast<double>(merged.partial.sum),
-                            expected[d], 2e-6)
-                    << "spread " << spread << " split " << split;
+    on_each_isa([](Isa isa) {
+        for (const float spread : {0.0f, 1.0f, 10.0f, 200.0f}) {
+            for (const std::size_t split : {1u, 2u, 7u, 64u, 100u}) {
+                const Tokens tokens = random_tokens(100, static_cast<unsigned>(split), spread);
+                State merged;
+                for (std::size_t first = 0; first < 100; first += split) {
+                    merge(isa, merged, state_of(tokens, first, std::min<std::size_t>(first + split, 100)));
+                }
+                const auto expected = softmax_of(tokens);
+                for (std::size_t d = 0; d < dim; ++d) {
+                    ASSERT_NEAR(
+                        static_cast<double>(merged.value[d]) / static_cast<double>(merged.partial.sum),
+                        expected[d], 2e-6)
+                        << "spread " << spread << " split " << split;
+                }
             }
         }
-    }
+    });
 }
 
 TEST(Merge, WithAnEmptyStateKeepsTheOther) {
-    const Tokens tokens = random_tokens(10, 1, 1.0f);
-    const State part = state_of(tokens, 0, 10);
-    State merged;
-    merge(merged.partial, merged.value.data(), part.partial, part.value.data(), dim);
-    EXPECT_EQ(merged.partial.greatest, part.partial.greatest);
-    EXPECT_EQ(merged.partial.sum, part.partial.sum);
-    EXPECT_EQ(merged.value, part.value);
-    const State none;
-    merge(merged.partial, merged.value.data(), none.partial, none.value.data(), dim);
-    EXPECT_EQ(merged.partial.sum, part.partial.sum);
-    EXPECT_EQ(merged.value, part.value);
+    on_each_isa([](Isa isa) {
+        const State part = state_of(random_tokens(10, 1, 1.0f), 0, 10);
+        State merged;
+        merge(isa, merged, part);
+        EXPECT_EQ(merged.partial.greatest, part.partial.greatest);
+        EXPECT_EQ(merged.partial.sum, part.partial.sum);
+        EXPECT_EQ(merged.value, part.value);
+        merge(isa, merged, State{});
+        EXPECT_EQ(merged.partial.sum, part.partial.sum);
+        EXPECT_EQ(merged.value, part.value);
+    });
 }
 
 TEST(Merge, OfScoresFarApartKeepsTheGreaterOne) {
-    Tokens tokens = random_tokens(2, 2, 1.0f);
-    for (const bool greater_first : {true, false}) {
-        tokens.scores =
-            greater_first ? std::vector<float>{5000.0f, -5000.0f} : std::vector<float>{-5000.0f, 5000.0f};
-        State merged = state_of(tokens, 0, 1);
-        const State later = state_of(tokens, 1, 2);
-        merge(merged.partial, merged.value.data(), later.partial, later.value.data(), dim);
-        EXPECT_EQ(merged.partial.greatest, 5000.0f);
-        EXPECT_EQ(merged.partial.sum, 1.0f);
-        EXPECT_EQ(merged.value, tokens.values[greater_first ? 0 : 1]);
-    }
+    on_each_isa([](Isa isa) {
+        Tokens tokens = random_tokens(2, 2, 1.0f);
+        for (const bool greater_first : {true, false}) {
+            tokens.scores =
+                greater_first ? std::vector<float>{5000.0f, -5000.0f} : std::vector<float>{-5000.0f, 5000.0f};
+            State merged = state_of(tokens, 0, 1);
+            merge(isa, merged, state_of(tokens, 1, 2));
+            EXPECT_EQ(merged.partial.greatest, 5000.0f);
+            EXPECT_EQ(merged.partial.sum, 1.0f);
+            EXPECT_EQ(merged.value, tokens.values[greater_first ? 0 : 1]);
+        }
+    });
+}
+
+TEST(Softmax, IsItsFormulaForAnyNumberOfScores) {
+    on_each_isa([](Isa isa) {
+        for (std::size_t count = 1; count <= 70; ++count) {
+            for (const float spread : {0.0f, 1.0f, 30.0f}) {
+                const Tokens tokens = random_tokens(count, static_cast<unsigned>(count), spread);
+                std::vector<float> scores(tokens.scores);
+                scores.resize((count + 15) / 16 * 16 + 1, std::nanf(""));  // what lies beyond may be anything
+                const Partial state = kernels(isa).softmax(scores.data(), count);
+                const float greatest = *std::max_element(tokens.scores.begin(), tokens.scores.end());
+                EXPECT_EQ(state.greatest, greatest);
+                double sum = 0;
+                double errors = 0;
+                for (std::size_t t = 0; t < count; ++t) {
+                    // The difference is rounded once, which the exponential multiplies by its magnitude; its own error
+                    // is two units in the last place, also below the normal floats.
+                    const double difference =
+                        static_cast<double>(tokens.scores[t]) - static_cast<double>(greatest);
+                    const double weight = std::exp(difference);
+                    const double bound = (4 - difference) * 0x1p-24 * weight * 1.001 + 2 * 0x1p-149;
+                    ASSERT_NEAR(static_cast<double>(scores[t]), weight, bound)
+                        << "score " << t << " of " << count;
+                    sum += weight;
+                    errors += bound;
+                }
+                EXPECT_NEAR(static_cast<double>(state.sum), sum,
+                            errors + static_cast<double>(count) * 0x1p-24 * sum);
+                EXPECT_TRUE(std::isnan(scores.back())) << "no room beyond a multiple of 16 is needed";
+            }
+        }
+    });
+}
+
+TEST(Softmax, OfNoScoresIsEmpty) {
+    on_each_isa([](Isa isa) {
+        float scores[16] = {};
+        const Partial state = kernels(isa).softmax(scores, 0);
+        EXPECT_EQ(state.sum, 0.0f);
+        EXPECT_EQ(state.greatest, -std::numeric_limits<float>::infinity());
+    });
+}
+
+TEST(Softmax, KeepsWhatIsNoNumber) {
+    on_each_isa([](Isa isa) {
+        for (std::size_t place = 0; place < 40; ++place) {
+            std::vector<float> scores(48, 1.0f);
+            scores[place] = std::nanf("");
+            EXPECT_TRUE(std::isnan(kernels(isa).softmax(scores.data(), 40).sum)) << place;
+        }
+    });
 }
 
 }  // namespace

@@ -143,7 +143,8 @@ TEST(SmolLm2, StoredWeightsAgreeWithFloat32OnEachInstructionSet) {
         // Activations in 8 bits differ from float32 by 1 % of a product's magnitude: near-ties fall either way.
         EXPECT_GE(static_cast<double>(top.identical), 0.95 * static_cast<double>(top.positions));
         EXPECT_NEAR(perplexity(*engine) / reference_perplexity(), 1.0, 0.003);
-        std::cout << name(isa) << ": " << top.identical << " of " << top.positions << " top tokens identical\n";
+        std::cout << name(isa) << ": " << top.identical << " of " << top.positions
+                  << " top tokens identical\n";
     }
 }
 

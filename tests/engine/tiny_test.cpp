@@ -69,9 +69,9 @@ std::vector<Shape> shapes() {
     list.push_back({"odd widths", {.hidden = 36, .heads = 2, .kv_heads = 1, .head_dim = 18, .ffn = 50}});
     list.push_back({"one layer", {.layers = 1}});
     for (const Type type : {Type::f16, Type::bf16, Type::q8_0, Type::q4_0, Type::q4_1}) {
-        list.push_back(
-            {"format", {.type = type, .embedding = type == Type::q4_0 ? Type::q8_0 : type, .output = type},
-             type != Type::f16 && type != Type::bf16});
+        list.push_back({"format",
+                        {.type = type, .embedding = type == Type::q4_0 ? Type::q8_0 : type, .output = type},
+                        type != Type::f16 && type != Type::bf16});
     }
     return list;
 }
@@ -94,9 +94,12 @@ TEST(TinyModels, EveryShapeAndFormatAgreesWithTheFormula) {
         const auto from_flash = support::all_logits(*flash, tokens);
         const auto from_plain = support::all_logits(*plain, tokens);
         for (std::size_t i = 0; i < tokens.size(); ++i) {
-            EXPECT_LT(support::share_of_spread(from_decoded[i], expected[i]), 2e-5) << shape.name << " row " << i;
-            EXPECT_LT(support::share_of_spread(from_flash[i], expected[i]), most) << shape.name << " row " << i;
-            EXPECT_LT(support::share_of_spread(from_plain[i], expected[i]), most) << shape.name << " row " << i;
+            EXPECT_LT(support::share_of_spread(from_decoded[i], expected[i]), 2e-5)
+                << shape.name << " row " << i;
+            EXPECT_LT(support::share_of_spread(from_flash[i], expected[i]), most)
+                << shape.name << " row " << i;
+            EXPECT_LT(support::share_of_spread(from_plain[i], expected[i]), most)
+                << shape.name << " row " << i;
         }
     }
 }

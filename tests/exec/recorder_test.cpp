@@ -29,7 +29,22 @@ struct Count {
         }
     }
 };
-static_assert(Operation<Count> && !Operation<int>);
+
+/// The same with items in parts: as many items in part p as p + 1, numbered through.
+struct CountInParts {
+    Bytes scratch = 0;
+    std::atomic<std::size_t>* visited = nullptr;
+
+    [[nodiscard]] constexpr std::size_t items(std::size_t part, std::size_t /*parts*/) const noexcept {
+        return part + 1;
+    }
+    [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return scratch; }
+    void run(std::size_t part, std::size_t item, const Worker& worker) const noexcept {
+        Count{part + 1, scratch, visited}.run(100 * part + item, worker);
+    }
+};
+static_assert(PlainOperation<Count> && PartedOperation<CountInParts> && !Operation<int>);
+static_assert(!PartedOperation<Count> && !PlainOperation<CountInParts>);
 static_assert(Executor<Recorder> && Executor<CpuExecutor>);
 
 /// A step of three buffers, of which the first ends early.
@@ -80,6 +95,24 @@ TEST(CpuExecutor, RunsInWhatWasRecorded) {
         std::atomic<std::size_t> visited{0};
         step(executor, &visited);
         EXPECT_EQ(visited.load(), 55u + 10u);
+    }
+}
+
+TEST(CpuExecutor, RunsAsManyPartsAsThereAreThreads) {
+    for (const unsigned threads : {1u, 2u, 4u}) {
+        Recorder plan;
+        plan.run(CountInParts{200});
+        EXPECT_EQ(plan.operations(), 1u);
+        Team team(threads);
+        std::vector<std::byte> scratch(plan.shared_bytes() + threads * plan.thread_bytes());
+        CpuExecutor executor(team, scratch.data(), plan.shared_bytes(), plan.thread_bytes());
+        std::atomic<std::size_t> visited{0};
+        executor.run(CountInParts{200, &visited});
+        std::size_t expected = 0;
+        for (std::size_t part = 0; part < threads; ++part) {
+            for (std::size_t item = 0; item <= part; ++item) expected += 100 * part + item + 1;
+        }
+        EXPECT_EQ(visited.load(), expected);
     }
 }
 

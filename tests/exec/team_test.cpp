@@ -106,6 +106,50 @@ TEST_P(TeamOf, SeesWhatTheLastRunWrote) {
     for (const int value : values) EXPECT_EQ(value, 200);
 }
 
+/// Parts of these sizes, as many as there are threads: more are left out, and parts without a size are empty.
+void expect_each_once_in_parts(Team& team, std::vector<std::size_t> sizes) {
+    sizes.resize(team.size(), 0);
+    std::vector<std::size_t> firsts{0};
+    for (const std::size_t size : sizes) firsts.push_back(firsts.back() + size);
+    std::vector<std::atomic<int>> visits(firsts.back());
+    std::atomic<bool> known{true};
+    team.for_each_in_parts([&](std::size_t part) { return sizes[part]; },
+                           [&](std::size_t part, std::size_t item, unsigned thread) {
+                               if (part >= sizes.size() || item >= sizes[part] || thread >= team.size()) {
+                                   known = false;
+                               } else {
+                                   visits[firsts[part] + item].fetch_add(1, std::memory_order_relaxed);
+                               }
+                           });
+    EXPECT_TRUE(known) << "a part, an item or a thread that does not exist";
+    std::size_t wrong = 0;
+    for (const auto& count : visits) wrong += count.load() != 1;
+    EXPECT_EQ(wrong, 0u) << "on " << team.size() << " threads";
+}
+
+TEST_P(TeamOf, VisitsEachItemOfUnevenPartsExactlyOnce) {
+    Team team(GetParam());
+    const std::vector<std::vector<std::size_t>> shapes{
+        {},         {1},       {0, 1},    {0, 0, 0, 1}, {5},
+        {0, 7},     {1, 1, 1}, {3, 0, 2}, {1, 2, 3, 4}, {4, 3, 2, 1},
+        {0, 0, 50}, {1000, 1}, {1, 1000}, {0, 1, 0, 9}, {333, 0, 1, 0}};
+    for (int repeat = 0; repeat < 100; ++repeat) {
+        for (const auto& sizes : shapes) expect_each_once_in_parts(team, sizes);
+    }
+}
+
+TEST_P(TeamOf, ComputesOnOneThreadWhatOneAloneIsGiven) {
+    // One item is not worth waking others for.
+    Team team(GetParam());
+    for (std::size_t with_item = 0; with_item < team.size(); ++with_item) {
+        std::thread::id worker;
+        team.for_each_in_parts(
+            [&](std::size_t part) { return part == with_item ? std::size_t{1} : std::size_t{0}; },
+            [&](std::size_t, std::size_t, unsigned) { worker = std::this_thread::get_id(); });
+        EXPECT_EQ(worker, std::this_thread::get_id());
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, TeamOf, testing::Values(1u, 2u, 4u));
 
 TEST(Team, DoesThousandsOfTinyRuns) {
@@ -136,6 +180,51 @@ TEST(Team, SharesOutItemsThatBlock) {
         threads.fetch_or(1u << thread);
     });
     EXPECT_EQ(threads.load(), 3u);
+}
+
+TEST(Team, OthersTakeTheItemsOfASlowThread) {
+    // The first item of one part ends only when all other items are done: those behind it in its part among them.
+    for (const unsigned threads : {2u, 3u, 4u}) {
+        Team team(threads);
+        for (int repeat = 0; repeat < 50; ++repeat) {
+            const std::size_t slow = static_cast<std::size_t>(repeat) % threads;
+            constexpr std::size_t each = 20;
+            std::atomic<std::size_t> done{0};
+            std::atomic<unsigned> slow_thread{threads};
+            std::atomic<bool> helped{true};
+            team.for_each_in_parts([&](std::size_t) { return each; },
+                                   [&](std::size_t part, std::size_t item, unsigned thread) {
+                                       if (part == slow && item == 0) {
+                                           slow_thread = thread;
+                                           while (done.load() < threads * each - 1) std::this_thread::yield();
+                                       } else if (thread == slow_thread.load()) {
+                                           helped = false;  // it is still busy with the first
+                                       }
+                                       done.fetch_add(1);
+                                   });
+            EXPECT_EQ(done.load(), threads * each);
+            EXPECT_TRUE(helped);
+        }
+    }
+}
+
+TEST(Team, DoesThousandsOfTinyRunsInParts) {
+    for (const unsigned threads : {2u, 4u}) {
+        Team team(threads);
+        std::atomic<std::size_t> sum{0};
+        std::size_t expected = 0;
+        for (std::size_t run = 0; run < 4000 / threads; ++run) {
+            // Parts move from run to run, and some are empty.
+            const auto count = [&](std::size_t part) { return (part + run) % 3; };
+            team.for_each_in_parts(count, [&](std::size_t part, std::size_t item, unsigned) {
+                sum.fetch_add(100 * part + item + 1, std::memory_order_relaxed);
+            });
+            for (std::size_t part = 0; part < threads; ++part) {
+                for (std::size_t item = 0; item < count(part); ++item) expected += 100 * part + item + 1;
+            }
+        }
+        EXPECT_EQ(sum.load(), expected);
+    }
 }
 
 TEST(Team, InvalidCountsAreRefused) {

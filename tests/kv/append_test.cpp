@@ -4,45 +4,78 @@
 #include <zse/kv/append.hpp>
 
 #include <gtest/gtest.h>
+#include <support/instruction_sets.hpp>
+#include <support/random.hpp>
 
-#include <cmath>
 #include <cstring>
-#include <random>
-#include <type_traits>
 #include <vector>
 
 namespace {
 
 using namespace zse::kv;
+using support::gaussian;
+using support::on_each_isa;
+using zse::kernels::Isa;
 using zse::kernels::RopePairs;
 
-std::vector<float> gaussian(std::size_t count, unsigned seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal(0.0f, 1.0f);
-    std::vector<float> values(count);
-    for (float& value : values) value = normal(random);
-    return values;
+struct Coded {
+    std::vector<std::byte> codes, scales;
+};
+
+/// A row as its codec codes it, turned before where the codec says so.
+template <class C>
+Coded coded(std::vector<float> row) {
+    if (C::rotates) rotate(row.data(), row.size());
+    Coded result{std::vector<std::byte>(C::code_bytes(row.size())),
+                 std::vector<std::byte>(C::scale_bytes(row.size()))};
+    C::encode(row.data(), row.size(), result.codes.data(), result.scales.data());
+    return result;
 }
 
-/// A row through a codec, turned before and still turned afterwards where the codec says so.
+/// A row through a codec, still turned afterwards where it was turned.
 template <class C>
-std::vector<float> through(std::vector<float> row) {
-    if (C::rotates) rotate(row.data(), row.size());
-    std::vector<std::byte> codes(C::code_bytes(row.size()));
-    std::vector<std::byte> scales(C::scale_bytes(row.size()));
-    C::encode(row.data(), row.size(), codes.data(), scales.data());
-    C::decode(codes.data(), scales.data(), row.size(), row.data());
-    return row;
+std::vector<float> through(const std::vector<float>& row) {
+    const Coded stored = coded<C>(row);
+    std::vector<float> decoded(row.size());
+    C::decode(stored.codes.data(), stored.scales.data(), row.size(), decoded.data());
+    return decoded;
 }
+
+/// Where the test expects a token's bytes in a page of a head: keys by pieces of all tokens, values token by token,
+/// scales of both by groups of all tokens. Each part takes whole 16 bytes.
+template <class K, class V>
+struct Places {
+    std::uint32_t page_tokens, dim;
+
+    [[nodiscard]] std::size_t key_code(std::size_t slot, std::size_t i) const {
+        return (i / K::piece * page_tokens + slot) * K::piece + i % K::piece;
+    }
+    [[nodiscard]] std::size_t key_scale(std::size_t slot, std::size_t i) const {
+        return padded(K::code_bytes(dim)) + (i / 2 * page_tokens + slot) * 2 + i % 2;
+    }
+    [[nodiscard]] std::size_t value_code(std::size_t slot, std::size_t i) const {
+        return padded(K::code_bytes(dim)) + padded(K::scale_bytes(dim)) + slot * V::code_bytes(dim) + i;
+    }
+    [[nodiscard]] std::size_t value_scale(std::size_t slot, std::size_t i) const {
+        return padded(K::code_bytes(dim)) + padded(K::scale_bytes(dim)) + padded(V::code_bytes(dim)) +
+               (i / 2 * page_tokens + slot) * 2 + i % 2;
+    }
+
+private:
+    [[nodiscard]] std::size_t padded(std::size_t token_bytes) const {
+        return (token_bytes * page_tokens + 15) / 16 * 16;
+    }
+};
 
 template <class K, class V>
-void expect_written(RopePairs order, std::uint32_t page_tokens) {
+void expect_written(Isa isa, RopePairs order, std::uint32_t page_tokens) {
     constexpr std::uint32_t dim = 64;
     constexpr std::uint32_t kv_heads = 2;
     constexpr std::size_t heads = 4;
-    constexpr std::size_t pairs = 24;  // a part of the head
+    constexpr std::size_t turned = 48;  // a part of the head
     constexpr std::size_t stride = (heads + 2 * kv_heads) * dim;
     const PageLayout layout = PageLayout::of<K, V>(page_tokens, 2, kv_heads, dim, dim);
+    const zse::kernels::RowKernels* kernels = zse::kernels::row_kernels(isa);
     // Two sequences: ten rows from position 0, and three from position 40, in pages of mixed order.
     std::vector<PageIndex> first_pages, second_pages;
     for (PageIndex page = 0; page < 50; ++page)
@@ -60,17 +93,18 @@ void expect_written(RopePairs order, std::uint32_t page_tokens) {
     std::vector<std::byte> pool(70 * layout.page_bytes(), std::byte{0x5a});
     auto rows = gaussian(13 * stride, 1);
     const auto before = rows;
-    std::vector<float> cosines(13 * pairs), sines(13 * pairs);
+    std::vector<float> cosines(13 * turned), sines(13 * turned);
     for (std::size_t r = 0; r < 13; ++r) {
-        zse::kernels::cpu::rope_angles(positions[r], 10000.0f, 1.0f, pairs, nullptr,
-                                       cosines.data() + r * pairs, sines.data() + r * pairs);
+        zse::kernels::rope_angles(positions[r], 10000.0f, 1.0f, turned, nullptr, order,
+                                  cosines.data() + r * turned, sines.data() + r * turned);
     }
     RopeAppend op;
+    op.kernels = kernels;
     op.batch = {segments, segment_of_row.data(), positions.data(), 13};
     // The second of two layers.
     op.cache = {{pool.data() + layout.layer_bytes(), layout.page_bytes(), layout},
-                &side_kernels<K>,
-                &side_kernels<V>};
+                side_kernels<K>(isa),
+                side_kernels<V>(isa)};
     op.q = rows.data();
     op.k = rows.data() + heads * dim;
     op.v = rows.data() + (heads + kv_heads) * dim;
@@ -78,124 +112,126 @@ void expect_written(RopePairs order, std::uint32_t page_tokens) {
     op.heads = heads;
     op.cosines = cosines.data();
     op.sines = sines.data();
-    op.pairs = pairs;
+    op.dim = turned;
     op.order = order;
     ASSERT_EQ(op.items(), 13u);
     ASSERT_EQ(op.thread_bytes(), 0u);
     for (std::size_t item = op.items(); item-- > 0;) op.run(item, {0, nullptr});
 
+    const Places<K, V> places{page_tokens, dim};
+    std::vector<bool> written(pool.size(), false);
     for (std::size_t r = 0; r < 13; ++r) {
         auto expected = std::vector<float>(before.begin() + static_cast<std::ptrdiff_t>(r * stride),
                                            before.begin() + static_cast<std::ptrdiff_t>((r + 1) * stride));
         for (std::size_t head = 0; head < heads + kv_heads; ++head) {
-            zse::kernels::cpu::rope(expected.data() + head * dim, pairs, cosines.data() + r * pairs,
-                                    sines.data() + r * pairs, order);
+            kernels->rope(expected.data() + head * dim, turned, cosines.data() + r * turned,
+                          sines.data() + r * turned, order);
         }
         ASSERT_EQ(std::memcmp(expected.data(), rows.data() + r * stride, stride * sizeof(float)), 0)
             << "queries and keys are turned in place, values stay";
         const PageIndex page = segments[segment_of_row[r]].pages[positions[r] / page_tokens];
         const std::size_t slot = positions[r] % page_tokens;
         for (std::size_t head = 0; head < kv_heads; ++head) {
-            const std::byte* at = op.cache.pages.head(page, head);
             const float* key = expected.data() + (heads + head) * dim;
             const float* value = expected.data() + (heads + kv_heads + head) * dim;
             std::vector<float> decoded(dim);
-            op.cache.k->decode(at + slot * layout.k_code, at + layout.k_scales_at() + slot * layout.k_scale,
-                               1, dim, decoded.data(), dim);
+            op.cache.get_key(page, head, slot, decoded.data());
             ASSERT_EQ(decoded, through<K>({key, key + dim})) << "key of row " << r;
-            op.cache.v->decode(at + layout.v_codes_at() + slot * layout.v_code,
-                               at + layout.v_scales_at() + slot * layout.v_scale, 1, dim, decoded.data(),
-                               dim);
+            op.cache.get_value(page, head, slot, decoded.data());
             ASSERT_EQ(decoded, through<V>({value, value + dim})) << "value of row " << r;
+            // Each byte is where the layout says.
+            const std::size_t at =
+                page * layout.page_bytes() + layout.layer_bytes() + head * layout.head_bytes();
+            const Coded k = coded<K>({key, key + dim});
+            const Coded v = coded<V>({value, value + dim});
+            const auto expect_byte = [&](std::size_t place, std::byte byte) {
+                ASSERT_EQ(pool[at + place], byte) << "row " << r << " place " << place;
+                ASSERT_FALSE(written[at + place]) << "two tokens share a byte";
+                written[at + place] = true;
+            };
+            for (std::size_t i = 0; i < k.codes.size(); ++i)
+                expect_byte(places.key_code(slot, i), k.codes[i]);
+            for (std::size_t i = 0; i < k.scales.size(); ++i)
+                expect_byte(places.key_scale(slot, i), k.scales[i]);
+            for (std::size_t i = 0; i < v.codes.size(); ++i)
+                expect_byte(places.value_code(slot, i), v.codes[i]);
+            for (std::size_t i = 0; i < v.scales.size(); ++i)
+                expect_byte(places.value_scale(slot, i), v.scales[i]);
         }
     }
-    // Nothing else was written: the first layer is as it was, and so is every page without a row.
-    std::vector<bool> written(70, false);
-    for (std::size_t r = 0; r < 13; ++r)
-        written[segments[segment_of_row[r]].pages[positions[r] / page_tokens]] = true;
-    for (std::size_t page = 0; page < 70; ++page) {
-        const std::size_t untouched = written[page] ? layout.layer_bytes() : layout.page_bytes();
-        for (std::size_t i = 0; i < untouched; ++i)
-            ASSERT_EQ(pool[page * layout.page_bytes() + i], std::byte{0x5a});
+    for (std::size_t i = 0; i < pool.size(); ++i) {
+        ASSERT_TRUE(written[i] || pool[i] == std::byte{0x5a}) << "nothing else is written";
     }
 }
 
-TEST(RopeAppend, WritesWhatDecodingReads) {
-    for (const RopePairs order : {RopePairs::neighbours, RopePairs::halves}) {
-        for (const std::uint32_t page_tokens : {1u, 8u, 16u, 32u}) {
-            expect_written<f32, f32>(order, page_tokens);
-            expect_written<f16, f16>(order, page_tokens);
-            expect_written<int8<32>, int4<32>>(order, page_tokens);
-            expect_written<int4<32>, f16>(order, page_tokens);
-            expect_written<int4<16, plain>, int8<64>>(order, page_tokens);
+TEST(RopeAppend, WritesWhatDecodingReadsWhereTheLayoutSays) {
+    on_each_isa([](Isa isa) {
+        for (const RopePairs order : {RopePairs::neighbours, RopePairs::halves}) {
+            for (const std::uint32_t page_tokens : {1u, 8u, 16u, 32u}) {
+                expect_written<f32, f32>(isa, order, page_tokens);
+                expect_written<f16, f16>(isa, order, page_tokens);
+                expect_written<int8<32>, int4<32>>(isa, order, page_tokens);
+                expect_written<int4<32>, f16>(isa, order, page_tokens);
+                expect_written<int4<16, plain>, int8<64>>(isa, order, page_tokens);
+                if (testing::Test::HasFatalFailure()) return;
+            }
         }
-    }
-}
-
-TEST(SideKernels, DecodeConsecutiveTokensToRowsApart) {
-    constexpr std::size_t dim = 32;
-    constexpr std::size_t stride = 48;
-    std::vector<std::byte> codes(5 * int8<32>::code_bytes(dim)), scales(5 * int8<32>::scale_bytes(dim));
-    std::vector<std::vector<float>> expected;
-    for (std::size_t t = 0; t < 5; ++t) {
-        const auto row = gaussian(dim, static_cast<unsigned>(t));
-        side_kernels<int8<32>>.encode(row.data(), dim, codes.data() + t * dim, scales.data() + t * 2);
-        expected.push_back(through<int8<32>>(row));
-    }
-    std::vector<float> rows(5 * stride, 77.0f);
-    side_kernels<int8<32>>.decode(codes.data(), scales.data(), 5, dim, rows.data(), stride);
-    for (std::size_t t = 0; t < 5; ++t) {
-        for (std::size_t i = 0; i < stride; ++i)
-            EXPECT_EQ(rows[t * stride + i], i < dim ? expected[t][i] : 77.0f);
-    }
+    });
 }
 
 template <class C>
-void expect_vectors_decode_as_the_codec(std::size_t dim) {
-    std::mt19937 random(static_cast<unsigned>(dim));
-    constexpr std::size_t tokens = 3;
-    const std::size_t stride = dim + 5;
-    for (int repeat = 0; repeat < 50; ++repeat) {
-        // Any bytes: all codes, and scales of every kind.
-        std::vector<std::byte> codes(tokens * C::code_bytes(dim)), scales(tokens * C::scale_bytes(dim));
-        for (std::byte& byte : codes) byte = static_cast<std::byte>(random());
-        for (std::byte& byte : scales) byte = static_cast<std::byte>(random());
-        std::vector<float> rows(tokens * stride, 77.0f), truth(dim);
-        side_kernels<C>.decode(codes.data(), scales.data(), tokens, dim, rows.data(), stride);
-        for (std::size_t t = 0; t < tokens; ++t) {
-            C::decode(codes.data() + t * C::code_bytes(dim), scales.data() + t * C::scale_bytes(dim), dim,
-                      truth.data());
-            for (std::size_t i = 0; i < dim; ++i) {
-                const float value = rows[t * stride + i];
-                // Without F16C, Highway widens a half that is infinite or no number to a finite float.
-                if (HWY_TARGET > HWY_AVX2 && std::is_same_v<C, f16> && !std::isfinite(truth[i])) continue;
-                // A scale that is no number gives no number in both.
-                ASSERT_TRUE(std::memcmp(&value, &truth[i], sizeof value) == 0 ||
-                            (std::isnan(value) && std::isnan(truth[i])))
-                    << value << " " << truth[i];
-            }
-            for (std::size_t i = dim; i < stride; ++i)
-                ASSERT_EQ(rows[t * stride + i], 77.0f) << "beyond the row";
-        }
+void expect_encodes_as_the_codec(Isa isa, std::size_t dim) {
+    const SideKernels* kernels = side_kernels<C>(isa);
+    EXPECT_EQ(kernels->rotates, C::rotates);
+    for (const float factor : {1.0f, 1e-3f, 1e4f, 1e-7f, 1e-12f, 0.0f}) {
+        auto row = gaussian(dim, static_cast<unsigned>(dim));
+        for (float& value : row) value *= factor;
+        const Coded truth = coded<C>(row);
+        // A byte more than they need, to see what is written beyond.
+        std::vector<std::byte> codes(truth.codes.size() + 1, std::byte{0x5a});
+        std::vector<std::byte> scales(truth.scales.size() + 1, std::byte{0x5a});
+        kernels->encode(row.data(), dim, codes.data(), scales.data());
+        ASSERT_EQ(codes.back(), std::byte{0x5a});
+        ASSERT_EQ(scales.back(), std::byte{0x5a});
+        codes.pop_back();
+        scales.pop_back();
+        ASSERT_EQ(codes, truth.codes) << C::name << " " << dim << " factor " << factor;
+        ASSERT_EQ(scales, truth.scales) << C::name << " " << dim << " factor " << factor;
+        std::vector<float> decoded(dim);
+        kernels->decode(codes.data(), scales.data(), dim, decoded.data());
+        ASSERT_EQ(decoded, through<C>(row)) << C::name << " " << dim;
     }
 }
 
-TEST(SideKernels, DecodeAsTheCodecDoesBitForBit) {
-    for (const std::size_t dim : {2u, 16u, 20u, 40u, 64u, 72u, 80u, 128u}) {
-        expect_vectors_decode_as_the_codec<f32>(dim);
-        expect_vectors_decode_as_the_codec<f16>(dim);
-    }
-    for (const std::size_t dim : {128u, 256u}) {
-        expect_vectors_decode_as_the_codec<int8<16>>(dim);
-        expect_vectors_decode_as_the_codec<int8<32>>(dim);
-        expect_vectors_decode_as_the_codec<int8<128>>(dim);
-        expect_vectors_decode_as_the_codec<int4<16>>(dim);
-        expect_vectors_decode_as_the_codec<int4<32>>(dim);
-        expect_vectors_decode_as_the_codec<int4<64, plain>>(dim);
-        expect_vectors_decode_as_the_codec<int4<128>>(dim);
-    }
-    expect_vectors_decode_as_the_codec<int8<16>>(80);
-    expect_vectors_decode_as_the_codec<int4<16>>(80);
+TEST(SideKernels, EncodeAsTheCodecDoesBitForBit) {
+    on_each_isa([](Isa isa) {
+        for (const std::size_t dim : {2u, 16u, 20u, 40u, 64u, 72u, 80u, 128u, 512u}) {
+            expect_encodes_as_the_codec<f32>(isa, dim);
+            expect_encodes_as_the_codec<f16>(isa, dim);
+        }
+        for (const std::size_t dim : {128u, 256u, 512u}) {
+            expect_encodes_as_the_codec<int8<16>>(isa, dim);
+            expect_encodes_as_the_codec<int8<32>>(isa, dim);
+            expect_encodes_as_the_codec<int8<128>>(isa, dim);
+            expect_encodes_as_the_codec<int4<16>>(isa, dim);
+            expect_encodes_as_the_codec<int4<32>>(isa, dim);
+            expect_encodes_as_the_codec<int4<64, plain>>(isa, dim);
+            expect_encodes_as_the_codec<int4<128>>(isa, dim);
+        }
+        expect_encodes_as_the_codec<int8<16>>(isa, 80);
+        expect_encodes_as_the_codec<int4<16>>(isa, 80);
+    });
+}
+
+TEST(SideKernels, RoundTiesAsTheCodecDoes) {
+    on_each_isa([](Isa isa) {
+        std::vector<float> row{127.0f};  // so the scale is one
+        for (float value = -15.5f; row.size() < 32; value += 1.0f) row.push_back(value);
+        const Coded truth = coded<int8<32>>(row);
+        Coded got{std::vector<std::byte>(32), std::vector<std::byte>(2)};
+        side_kernels<int8<32>>(isa)->encode(row.data(), 32, got.codes.data(), got.scales.data());
+        EXPECT_EQ(got.codes, truth.codes);
+    });
 }
 
 }  // namespace

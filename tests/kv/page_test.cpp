@@ -61,6 +61,49 @@ TEST(PageLayout, DefaultTakesTwoBytesAnElement) {
     EXPECT_EQ(layout.page_bytes(), 16 * layout.token_bytes()) << "without padding";
 }
 
+/// Expects the pieces of all tokens to cover a part of a page once, each where a formula of the test's own has it.
+template <class ForEach>
+void expect_interleaved(const ForEach& for_each, std::uint32_t tokens, std::uint32_t token_bytes,
+                        std::uint32_t piece) {
+    std::vector<int> owners(std::size_t{tokens} * token_bytes);
+    for (std::size_t slot = 0; slot < tokens; ++slot) {
+        std::size_t next = 0;
+        for_each(slot, [&](std::size_t in_token, std::size_t in_part) {
+            EXPECT_EQ(in_token, next) << "pieces come in order";
+            next += piece;
+            ASSERT_LE(in_part + piece, owners.size());
+            // Tokens are neighbours within a piece: a row of the part is one piece of all tokens.
+            EXPECT_EQ(in_part / (piece * tokens), in_token / piece);
+            EXPECT_EQ(in_part % (piece * tokens), slot * piece);
+            for (std::size_t i = 0; i < piece; ++i) ++owners[in_part + i];
+        });
+        EXPECT_EQ(next, token_bytes);
+    }
+    EXPECT_EQ(std::count(owners.begin(), owners.end(), 1), static_cast<std::ptrdiff_t>(owners.size()));
+}
+
+template <class K, class V>
+void expect_interleaving(std::uint32_t dim, std::uint32_t piece) {
+    for (const std::uint32_t tokens : {1u, 8u, 16u, 32u}) {
+        const PageLayout layout = PageLayout::of<K, V>(tokens, 1, 1, dim, dim);
+        EXPECT_EQ(layout.k_piece, piece);
+        expect_interleaved([&](std::size_t slot, const auto& body) { layout.for_each_key_piece(slot, body); },
+                           tokens, layout.k_code, piece);
+        for (const std::uint32_t token_bytes : {layout.k_scale, layout.v_scale}) {
+            expect_interleaved(
+                [&](std::size_t slot, const auto& body) { layout.for_each_scale(token_bytes, slot, body); },
+                tokens, token_bytes, 2);
+        }
+    }
+}
+
+TEST(PageLayout, InterleavesKeysByWhatALaneReadsAndScalesByGroups) {
+    expect_interleaving<f32, f32>(80, 4);
+    expect_interleaving<f16, f16>(64, 2);
+    expect_interleaving<int8<32>, int4<32>>(64, 4);
+    expect_interleaving<int4<16>, int8<128>>(128, 4);
+}
+
 TEST(LayerPages, HeadsLieOneAfterTheOther) {
     const PageLayout layout = PageLayout::of<f16, f16>(8, 2, 3, 16, 16);
     std::vector<std::byte> pool(4 * layout.page_bytes());

@@ -76,7 +76,8 @@ struct flash {
         }
         [[nodiscard]] constexpr Bytes thread_bytes() const noexcept {
             const std::size_t queries = block_rows() * arguments.group();
-            const std::size_t floats = queries * (k_width() + Split + 2 * v_width() + 4) + k_width() + gather_floats();
+            const std::size_t floats =
+                queries * (k_width() + Split + 2 * v_width() + 4) + k_width() + gather_floats();
             return floats * sizeof(float);
         }
 
@@ -108,8 +109,8 @@ struct flash {
                 Partial state;
                 for (std::size_t split = 0; split < count; ++split) {
                     const float* from = partial(row, head, split);
-                    arguments.kernels.softmax->merge(state, value, {from[v_width()], from[v_width() + 1]}, from,
-                                                     v_width());
+                    arguments.kernels.softmax->merge(state, value, {from[v_width()], from[v_width() + 1]},
+                                                     from, v_width());
                 }
                 arguments.store_output(segment.first_row, head, value, state.sum);
             }
@@ -117,11 +118,11 @@ struct flash {
 
     private:
         struct Scratch {
-            std::byte* queries;  ///< `[queries][query_bytes]`
-            float* query;        ///< `[k_width]`, one on its way
-            float* scores;       ///< `[queries, Split]`
-            float* values;       ///< `[queries, v_width]` merged so far
-            float* part;         ///< `[queries, v_width]` of this split
+            std::byte* queries;   ///< `[queries][query_bytes]`
+            float* query;         ///< `[k_width]`, one on its way
+            float* scores;        ///< `[queries, Split]`
+            float* values;        ///< `[queries, v_width]` merged so far
+            float* part;          ///< `[queries, v_width]` of this split
             std::byte* gathered;  ///< a KeyBlock of tokens from several pages
             Partial* states;      ///< `[queries]`
             Partial* parts;       ///< `[queries]`
@@ -145,18 +146,20 @@ struct flash {
             return s;
         }
         [[nodiscard]] float* partial(std::size_t which, std::size_t head, std::size_t split) const noexcept {
-            return arguments.partials + ((which * arguments.heads + head) * most_splits() + split) * partial_floats();
+            return arguments.partials +
+                   ((which * arguments.heads + head) * most_splits() + split) * partial_floats();
         }
 
         void prepare(const Scratch& s, std::size_t row, std::size_t head, std::size_t query) const noexcept {
             const std::size_t dim = arguments.cache.pages.layout.k_dim;
             arguments.load_query(row, head, s.query);
-            arguments.kernels.keys->prepare(s.query, dim, s.queries + query * arguments.kernels.keys->query_bytes(dim));
+            arguments.kernels.keys->prepare(s.query, dim,
+                                            s.queries + query * arguments.kernels.keys->query_bytes(dim));
         }
 
         /// Rows [first, last) of a segment for one key head.
-        void attend_block(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
-                          float* floats) const noexcept {
+        void attend_block(const kv::Segment& segment, std::size_t kv_head, std::size_t first,
+                          std::size_t last, float* floats) const noexcept {
             const std::size_t group = arguments.group();
             const std::size_t queries = (last - first) * group;
             const Scratch s = divide(floats);
@@ -167,8 +170,8 @@ struct flash {
             }
             const std::size_t end = segment.first_position + last;  // one past the last token any row sees
             for (std::size_t start = 0; start < end; start += Split) {
-                attend_split(segment, kv_head, start, std::min(start + Split, end), segment.first_position + first,
-                             queries, {start + Split, kv_head}, s);
+                attend_split(segment, kv_head, start, std::min(start + Split, end),
+                             segment.first_position + first, queries, {start + Split, kv_head}, s);
                 for (std::size_t i = 0; i < queries; ++i) {
                     arguments.kernels.softmax->merge(s.states[i], s.values + i * v_width(), s.parts[i],
                                                      s.part + i * v_width(), v_width());
@@ -181,8 +184,8 @@ struct flash {
         }
 
         /// One split of a segment of one row, for all query heads of a key head.
-        void attend_one_split(const kv::Segment& segment, std::size_t which, std::size_t kv_head, std::size_t split,
-                              float* floats) const noexcept {
+        void attend_one_split(const kv::Segment& segment, std::size_t which, std::size_t kv_head,
+                              std::size_t split, float* floats) const noexcept {
             const std::size_t end = segment.first_position + std::size_t{1};
             const std::size_t start = split * Split;
             if (start >= end) return;
@@ -191,7 +194,8 @@ struct flash {
             for (std::size_t i = 0; i < group; ++i) prepare(s, segment.first_row, kv_head * group + i, i);
             const bool last_head = kv_head + 1 == arguments.cache.pages.layout.kv_heads;
             const Next next = last_head ? Next{start + Split, 0} : Next{start, kv_head + 1};
-            attend_split(segment, kv_head, start, std::min(start + Split, end), segment.first_position, group, next, s);
+            attend_split(segment, kv_head, start, std::min(start + Split, end), segment.first_position, group,
+                         next, s);
             for (std::size_t i = 0; i < group; ++i) {
                 float* to = partial(which, kv_head * group + i, split);
                 std::copy_n(s.part + i * v_width(), v_width(), to);
@@ -237,8 +241,8 @@ struct flash {
                 if (next.start < last && last - next.start == end - start) {
                     std::size_t count = 0;
                     for (std::size_t token = next.start; token < last; token += values.page_tokens) {
-                        ahead[count++] =
-                            arguments.cache.pages.head(segment.pages[token / values.page_tokens], next.kv_head);
+                        ahead[count++] = arguments.cache.pages.head(segment.pages[token / values.page_tokens],
+                                                                    next.kv_head);
                     }
                     values.ahead = ahead;
                     values.ahead_bytes = arguments.cache.pages.layout.v_codes_at();
@@ -254,9 +258,11 @@ struct flash {
         }
 
         /// Asks for the values of the block that begins at `token`.
-        void prefetch_values(const kv::Segment& segment, std::size_t kv_head, std::size_t token) const noexcept {
+        void prefetch_values(const kv::Segment& segment, std::size_t kv_head,
+                             std::size_t token) const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
-            const std::byte* at = arguments.cache.pages.head(segment.pages[token / layout.page_tokens], kv_head);
+            const std::byte* at =
+                arguments.cache.pages.head(segment.pages[token / layout.page_tokens], kv_head);
             for (std::size_t line = layout.v_codes_at(); line < layout.head_bytes(); line += 64) {
                 __builtin_prefetch(at + line, 0, 2);
             }
@@ -269,7 +275,8 @@ struct flash {
             KeyBlock block;
             block.dim = layout.k_dim;
             if (layout.page_tokens >= KeyBlock::tokens) {
-                const std::byte* at = arguments.cache.pages.head(segment.pages[token / layout.page_tokens], kv_head);
+                const std::byte* at =
+                    arguments.cache.pages.head(segment.pages[token / layout.page_tokens], kv_head);
                 const std::size_t slot = token % layout.page_tokens;
                 block.codes = at + slot * layout.k_piece;
                 block.scales = at + layout.k_scales_at() + slot * kv::PageLayout::scale_piece;
@@ -285,10 +292,11 @@ struct flash {
                 const std::size_t slot = (token + t) % layout.page_tokens;
                 const std::byte* at =
                     arguments.cache.pages.head(segment.pages[(token + t) / layout.page_tokens], kv_head);
-                const auto copy = [&](std::byte* to, const std::byte* from, std::size_t pieces, std::size_t size) {
+                const auto copy = [&](std::byte* to, const std::byte* from, std::size_t pieces,
+                                      std::size_t size) {
                     for (std::size_t p = 0; p < pieces; ++p) {
-                        std::memcpy(to + (p * KeyBlock::tokens + t) * size, from + (p * layout.page_tokens + slot) * size,
-                                    size);
+                        std::memcpy(to + (p * KeyBlock::tokens + t) * size,
+                                    from + (p * layout.page_tokens + slot) * size, size);
                     }
                 };
                 copy(gathered, at, layout.k_code / layout.k_piece, layout.k_piece);
@@ -299,8 +307,9 @@ struct flash {
         }
 
         /// The values of tokens [first, last), where `first` is a multiple of any page's tokens.
-        [[nodiscard]] ValuePages value_pages(const kv::Segment& segment, std::size_t kv_head, std::size_t first,
-                                             std::size_t last, const std::byte** pages) const noexcept {
+        [[nodiscard]] ValuePages value_pages(const kv::Segment& segment, std::size_t kv_head,
+                                             std::size_t first, std::size_t last,
+                                             const std::byte** pages) const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
             std::size_t count = 0;
             for (std::size_t token = first; token < last; token += layout.page_tokens) {
@@ -331,7 +340,8 @@ struct Finish {
     void run(std::size_t row, const exec::Worker& /*worker*/) const noexcept {
         if (attend.spreads()) attend.finish(row);
         if (out.codes == nullptr) return;
-        attend.arguments.kernels.rows->quantise(attend.arguments.out + row * out.columns, out.columns, out.coded(row));
+        attend.arguments.kernels.rows->quantise(attend.arguments.out + row * out.columns, out.columns,
+                                                out.coded(row));
     }
 };
 

@@ -49,8 +49,8 @@ struct ValuePages {
 struct ValueKernels {
     /// values[q] += sum of weights[q][t] * value t, in order of t; weights are `weight_stride` floats from query to
     /// query, values `value_stride`, a multiple of 16 that holds dim. Weights have room up to a multiple of 16.
-    void (*accumulate)(const ValuePages& pages, const float* weights, std::size_t weight_stride, std::size_t queries,
-                       float* values, std::size_t value_stride) noexcept;
+    void (*accumulate)(const ValuePages& pages, const float* weights, std::size_t weight_stride,
+                       std::size_t queries, float* values, std::size_t value_stride) noexcept;
 };
 
 /// What does not depend on a codec.
@@ -87,13 +87,16 @@ CacheKernels cache_kernels(kernels::Isa isa) noexcept {
     };
     switch (isa) {
 #if defined(__x86_64__)
-        case kernels::Isa::avx2: return of(avx2::key_kernels<K>, avx2::value_kernels<V>, avx2::softmax_kernels);
+        case kernels::Isa::avx2:
+            return of(avx2::key_kernels<K>, avx2::value_kernels<V>, avx2::softmax_kernels);
         case kernels::Isa::avx512:
             return of(avx512::key_kernels<K>, avx512::value_kernels<V>, avx512::softmax_kernels);
         case kernels::Isa::avx512_vnni:
-            return of(avx512_vnni::key_kernels<K>, avx512_vnni::value_kernels<V>, avx512_vnni::softmax_kernels);
+            return of(avx512_vnni::key_kernels<K>, avx512_vnni::value_kernels<V>,
+                      avx512_vnni::softmax_kernels);
 #elif defined(__aarch64__)
-        case kernels::Isa::neon: return of(neon::key_kernels<K>, neon::value_kernels<V>, neon::softmax_kernels);
+        case kernels::Isa::neon:
+            return of(neon::key_kernels<K>, neon::value_kernels<V>, neon::softmax_kernels);
 #endif
         default: return of(portable::key_kernels<K>, portable::value_kernels<V>, portable::softmax_kernels);
     }

@@ -46,7 +46,8 @@ struct reference {
                 arguments.load_query(row, head, query);
                 double greatest = -std::numeric_limits<double>::infinity();
                 for (std::size_t t = 0; t < tokens; ++t) {
-                    arguments.cache.get_key(segment.pages[t / layout.page_tokens], kv_head, t % layout.page_tokens, key);
+                    arguments.cache.get_key(segment.pages[t / layout.page_tokens], kv_head,
+                                            t % layout.page_tokens, key);
                     double score = 0;
                     for (std::size_t i = 0; i < layout.k_dim; ++i) {
                         score += static_cast<double>(query[i]) * static_cast<double>(key[i]);
@@ -59,8 +60,8 @@ struct reference {
                 for (std::size_t t = 0; t < tokens; ++t) {
                     const double weight = std::exp(scores[t] - greatest);
                     sum += weight;
-                    arguments.cache.get_value(segment.pages[t / layout.page_tokens], kv_head, t % layout.page_tokens,
-                                              value);
+                    arguments.cache.get_value(segment.pages[t / layout.page_tokens], kv_head,
+                                              t % layout.page_tokens, value);
                     for (std::size_t i = 0; i < layout.v_dim; ++i)
                         sums[i] += weight * static_cast<double>(value[i]);
                 }

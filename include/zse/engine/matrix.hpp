@@ -81,15 +81,8 @@ public:
     /// The engine types, as a tuple of hana types.
     static constexpr auto types() { return joined(Products::engines()...); }
 
-    static std::vector<engine::Built> built() {
-        std::vector<engine::Built> all;
-        boost::hana::for_each(types(), [&](auto candidate) {
-            using E = typename decltype(candidate)::type;
-            all.push_back({E::Weights::name, E::Kv::Key::name, E::Kv::Value::name, E::Attention::name,
-                           &engine::Instance<E>::plan, &engine::Instance<E>::open});
-        });
-        return all;
-    }
+    /// Not defined in the class, so that programs of several files compile it once (see zse_add_engine_matrix()).
+    static std::vector<engine::Built> built();
 
     /// The engine of this choice; throws unsupported, naming the build option, where it is not built in.
     static engine::Built find(const engine::Choice& choice) {
@@ -121,5 +114,16 @@ private:
         return joined(boost::hana::concat(first, second), rest...);
     }
 };
+
+template <class... Products>
+std::vector<engine::Built> EngineMatrix<Products...>::built() {
+    std::vector<engine::Built> all;
+    boost::hana::for_each(types(), [&](auto candidate) {
+        using E = typename decltype(candidate)::type;
+        all.push_back({E::Weights::name, E::Kv::Key::name, E::Kv::Value::name, E::Attention::name,
+                       &engine::Instance<E>::plan, &engine::Instance<E>::open});
+    });
+    return all;
+}
 
 }  // namespace zse::inline v1

@@ -31,10 +31,9 @@ public:
     }
     template <PartedOperation Op>
     void run(const Op& op) noexcept {
-        team_->for_each_in_parts([&](std::size_t part) { return op.items(part, team_->size()); },
-                                 [&](std::size_t part, std::size_t item, unsigned thread) {
-                                     op.run(part, item, worker(thread));
-                                 });
+        team_->for_each_in_parts(
+            [&](std::size_t part) { return op.items(part, team_->size()); },
+            [&](std::size_t part, std::size_t item, unsigned thread) { op.run(part, item, worker(thread)); });
     }
 
 private:

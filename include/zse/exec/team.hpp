@@ -56,11 +56,10 @@ public:
     template <class Body>
     void for_each(std::size_t items, const Body& body) noexcept {
         const std::size_t parts = size();
-        for_each_in_parts(
-            [&](std::size_t part) { return items * (part + 1) / parts - items * part / parts; },
-            [&](std::size_t part, std::size_t item, unsigned thread) {
-                body(items * part / parts + item, thread);
-            });
+        for_each_in_parts([&](std::size_t part) { return items * (part + 1) / parts - items * part / parts; },
+                          [&](std::size_t part, std::size_t item, unsigned thread) {
+                              body(items * part / parts + item, thread);
+                          });
     }
 
     /// Calls body(part, item, thread) once for each item in [0, count(part)) of each part in [0, size()).
@@ -162,7 +161,8 @@ private:
             seen = now;
             if (stopping_.load(std::memory_order_acquire)) return;
             take_items(thread);
-            if (busy_.fetch_sub(1, std::memory_order_seq_cst) == 1 && waiting_.load(std::memory_order_seq_cst)) {
+            if (busy_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
+                waiting_.load(std::memory_order_seq_cst)) {
                 busy_.notify_all();
             }
         }

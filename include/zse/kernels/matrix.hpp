@@ -14,8 +14,8 @@ namespace kernels {
 /// A tile of y = W x: one or two groups of 16 rows of W by the tokens of one tile of activations.
 struct LinearTile {
     const std::byte* groups[2] = {};  ///< packed rows; the second may be null
-    const void* x = nullptr;          ///< the tile, coded or `[tokens, columns]` float32, as the codec reads it
-    std::uint32_t tokens = 0;         ///< 1 to 8
+    const void* x = nullptr;   ///< the tile, coded or `[tokens, columns]` float32, as the codec reads it
+    std::uint32_t tokens = 0;  ///< 1 to 8
     std::uint32_t columns = 0;
     float* y = nullptr;  ///< `[8][2][16]`: token, group, row
 };

@@ -127,7 +127,8 @@ struct Linear {
                 tile.groups[1] = both ? w.group(part, pair + groups.half) : nullptr;
                 w.kernels->multiply(tile);
                 write(*output, y[0][0], token, tile.tokens, w.first_group(part) + pair);
-                if (both) write(*output, y[0][1], token, tile.tokens, w.first_group(part) + pair + groups.half);
+                if (both)
+                    write(*output, y[0][1], token, tile.tokens, w.first_group(part) + pair + groups.half);
             }
         }
     }
@@ -140,7 +141,8 @@ private:
         float* to = output.y + token * output.y_stride + row;
         const std::size_t rows = output.weights.rows - row;
         if (rows >= Matrix::group_rows) {
-            return kernels->put(y, 2 * Matrix::group_rows, tokens, bias, output.accumulate, to, output.y_stride);
+            return kernels->put(y, 2 * Matrix::group_rows, tokens, bias, output.accumulate, to,
+                                output.y_stride);
         }
         for (std::size_t t = 0; t < tokens; ++t) {  // the last rows of a matrix that fills no group
             for (std::size_t r = 0; r < rows; ++r) {
@@ -174,34 +176,54 @@ struct GatedLinear {
         alignas(64) float u[8][32];
         for (std::size_t token = 0; token < x.tokens; token += CodedActivations::tile_tokens) {
             const std::size_t tokens = CodedActivations::in_tile(token, x.tokens);
-            multiply(gate, part, group, both, token, tokens, g[0]);
-            multiply(up, part, group, both, token, tokens, u[0]);
+            multiply(part, group, both, token, tokens, g[0], u[0]);
             if (rows == 32) {
                 kernels->swiglu(g[0], u[0], tokens * 32);
             } else {
                 for (std::size_t t = 0; t < tokens; ++t) kernels->swiglu(g[t], u[t], rows);
             }
             for (std::size_t t = 0; t < tokens; ++t) {
-                if (out.floats != nullptr) std::copy_n(g[t], rows, out.floats + (token + t) * out.columns + first);
+                if (out.floats != nullptr)
+                    std::copy_n(g[t], rows, out.floats + (token + t) * out.columns + first);
                 if (out.codes != nullptr) {
-                    kernels->quantise(g[t], rows, out.coded(token + t).block(first / CodedActivations::block));
+                    kernels->quantise(g[t], rows,
+                                      out.coded(token + t).block(first / CodedActivations::block));
                 }
             }
         }
     }
 
 private:
-    void multiply(const Matrix& w, std::size_t part, std::size_t group, bool both, std::size_t token,
-                  std::size_t tokens, float* y) const noexcept {
+    /// Two groups of both matrices by a tile of tokens; g and u are `[tokens][32]`.
+    void multiply(std::size_t part, std::size_t group, bool both, std::size_t token, std::size_t tokens,
+                  float* g, float* u) const noexcept {
         LinearTile tile;
-        tile.groups[0] = w.group(part, group);
-        tile.groups[1] = both ? w.group(part, group + 1) : nullptr;
-        tile.x = detail::tile_of(x, w, token);
         tile.tokens = static_cast<std::uint32_t>(tokens);
-        tile.columns = w.columns;
-        tile.y = y;
-        w.kernels->multiply(tile);
+        tile.columns = gate.columns;
+        if (gate.kernels == up.kernels && tokens <= few_tokens) {
+            // The same rows of both at once: two far streams from memory.
+            alignas(64) float y[8][2][16];
+            tile.x = detail::tile_of(x, gate, token);
+            tile.y = y[0][0];
+            for (std::size_t half = 0; half < (both ? 2u : 1u); ++half) {
+                tile.groups[0] = gate.group(part, group + half);
+                tile.groups[1] = up.group(part, group + half);
+                gate.kernels->multiply(tile);
+                kernels->put(y[0][0], 32, tokens, nullptr, false, g + half * 16, 32);
+                kernels->put(y[0][1], 32, tokens, nullptr, false, u + half * 16, 32);
+            }
+            return;
+        }
+        for (const auto& [w, y] : {std::pair{&gate, g}, std::pair{&up, u}}) {
+            tile.groups[0] = w->group(part, group);
+            tile.groups[1] = both ? w->group(part, group + 1) : nullptr;
+            tile.x = detail::tile_of(x, *w, token);
+            tile.y = y;
+            w->kernels->multiply(tile);
+        }
     }
+    /// Up to this many tokens, weights come slower than they are multiplied.
+    static constexpr std::size_t few_tokens = 4;
 };
 
 /// The rotary angles of a batch, once a step: `[tokens, dim]` cosines, then the same of signed sines.
@@ -219,7 +241,8 @@ struct RopeAngles {
     [[nodiscard]] constexpr std::size_t items() const noexcept { return count; }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
     void run(std::size_t item, const exec::Worker& /*worker*/) const noexcept {
-        rope_angles(positions[item], base, linear, dim, factors, order, cosines + item * dim, sines + item * dim);
+        rope_angles(positions[item], base, linear, dim, factors, order, cosines + item * dim,
+                    sines + item * dim);
     }
 };
 

@@ -24,8 +24,8 @@ struct RowKernels {
     void (*swiglu)(float* gate, const float* up, std::size_t count) noexcept;
     /// to[t] = from[t], or += with `accumulate`, for `tokens` stretches of 16 values; `bias`, `[16]`, is added where it is
     /// not null.
-    void (*put)(const float* from, std::size_t from_stride, std::size_t tokens, const float* bias, bool accumulate,
-                float* to, std::size_t to_stride) noexcept;
+    void (*put)(const float* from, std::size_t from_stride, std::size_t tokens, const float* bias,
+                bool accumulate, float* to, std::size_t to_stride) noexcept;
     /// Turns the first `dim` values of a head in place (Su et al., arXiv 2104.09864): value * cosine + partner * sine,
     /// with `[dim]` of both as rope_angles() writes them.
     void (*rope)(float* head, std::size_t dim, const float* cosines, const float* sines,
@@ -34,14 +34,15 @@ struct RowKernels {
 
 /// Cosines and signed sines of a position for the `dim` values of a head: angle i = position / (base^(2i / dim) *
 /// linear * factor[i]).
-inline void rope_angles(std::uint32_t position, float base, float linear, std::size_t dim, const float* factors,
-                        RopePairs order, float* cosines, float* sines) noexcept {
+inline void rope_angles(std::uint32_t position, float base, float linear, std::size_t dim,
+                        const float* factors, RopePairs order, float* cosines, float* sines) noexcept {
     const std::size_t pairs = dim / 2;
     const std::size_t step = order == RopePairs::neighbours ? 2 : 1;
     const std::size_t apart = order == RopePairs::neighbours ? 1 : pairs;
     for (std::size_t i = 0; i < pairs; ++i) {
         // In double: a float angle of a far position has lost its fraction.
-        double frequency = std::pow(static_cast<double>(base), -static_cast<double>(i) / static_cast<double>(pairs));
+        double frequency =
+            std::pow(static_cast<double>(base), -static_cast<double>(i) / static_cast<double>(pairs));
         frequency /= static_cast<double>(linear);
         if (factors != nullptr) frequency /= static_cast<double>(factors[i]);
         const double angle = static_cast<double>(position) * frequency;

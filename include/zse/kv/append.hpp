@@ -65,12 +65,14 @@ struct LayerCache {
 private:
     static constexpr std::size_t most_scale_bytes = most_head_dim / 16 * PageLayout::scale_piece;
 
-    void put_scales(std::uint32_t token_bytes, std::size_t slot, const std::byte* scales, std::byte* part) const noexcept {
+    void put_scales(std::uint32_t token_bytes, std::size_t slot, const std::byte* scales,
+                    std::byte* part) const noexcept {
         pages.layout.for_each_scale(token_bytes, slot, [&](std::size_t from, std::size_t to) {
             std::memcpy(part + to, scales + from, PageLayout::scale_piece);
         });
     }
-    void get_scales(std::uint32_t token_bytes, std::size_t slot, const std::byte* part, std::byte* scales) const noexcept {
+    void get_scales(std::uint32_t token_bytes, std::size_t slot, const std::byte* part,
+                    std::byte* scales) const noexcept {
         pages.layout.for_each_scale(token_bytes, slot, [&](std::size_t to, std::size_t from) {
             std::memcpy(scales + to, part + from, PageLayout::scale_piece);
         });

@@ -68,7 +68,8 @@ struct PageLayout {
     }
     /// The same for scales: `token_bytes` is k_scale or v_scale, offsets are in the page's part of them.
     template <class Body>
-    constexpr void for_each_scale(std::uint32_t token_bytes, std::size_t slot, const Body& body) const noexcept {
+    constexpr void for_each_scale(std::uint32_t token_bytes, std::size_t slot,
+                                  const Body& body) const noexcept {
         for (std::size_t group = 0; group < token_bytes / scale_piece; ++group) {
             body(group * scale_piece, (group * page_tokens + slot) * scale_piece);
         }

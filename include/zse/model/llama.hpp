@@ -45,11 +45,13 @@ struct Llama {
         exec::Buffer<float, X> hidden(x, most * spec.hidden);
         exec::Buffer<float, X> cosines(x, most * spec.rope_dim);
         exec::Buffer<float, X> sines(x, most * spec.rope_dim);
-        Step step{spec, limits, batch, top.rows, cache.kernels(), hidden.data(), cosines.data(), sines.data()};
+        Step step{spec,          limits,         batch,       top.rows, cache.kernels(),
+                  hidden.data(), cosines.data(), sines.data()};
         step.rows = X::records ? most : batch.rows.rows;
         x.run(kernels::Embed{top.embedding, batch.tokens, step.rows, hidden.data()});
-        x.run(kernels::RopeAngles{batch.rows.positions, step.rows, spec.rope_dim, spec.rope_base, spec.rope_linear,
-                                  top.rope_factors, spec.rope_pairs, cosines.data(), sines.data()});
+        x.run(kernels::RopeAngles{batch.rows.positions, step.rows, spec.rope_dim, spec.rope_base,
+                                  spec.rope_linear, top.rope_factors, spec.rope_pairs, cosines.data(),
+                                  sines.data()});
 
         std::uint32_t layer = 0;
         for (std::uint32_t run = 0; run < spec.run_count; ++run) {
@@ -97,7 +99,8 @@ private:
             : buffer(x, forms(readers).bytes(most, width)),
               activations(forms(readers).in(buffer.data(), most, rows, width)) {}
 
-        static constexpr kernels::ActivationForms forms(std::initializer_list<const kernels::Matrix*> readers) {
+        static constexpr kernels::ActivationForms forms(
+            std::initializer_list<const kernels::Matrix*> readers) {
             kernels::ActivationForms f;
             for (const kernels::Matrix* reader : readers) (reader->reads_codes() ? f.codes : f.floats) = true;
             return f;
@@ -130,9 +133,10 @@ private:
         float* q = qkv.data();
         float* k = q != nullptr ? q + q_width : nullptr;
         float* v = q != nullptr ? k + kv_width : nullptr;
-        x.run(linear(step.kernels, normed.activations, {{w.q, q, stride, false, w.q_bias},
-                                          {w.k, k, stride, false, w.k_bias},
-                                          {w.v, v, stride, false, w.v_bias}}));
+        x.run(linear(step.kernels, normed.activations,
+                     {{w.q, q, stride, false, w.q_bias},
+                      {w.k, k, stride, false, w.k_bias},
+                      {w.v, v, stride, false, w.v_bias}}));
         normed.buffer.release();
         x.run(kv::RopeAppend{step.kernels, step.batch.rows, cache, q, k, v, stride, spec.heads, step.cosines,
                              step.sines, spec.rope_dim, spec.rope_pairs});

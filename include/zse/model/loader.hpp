@@ -36,7 +36,8 @@ public:
         top_.rows = kernels::row_kernels(isa);
         if (!spec.tied_output) loader.plan(top_.embedding, "token_embd.weight");
         top_.output_norm = loader.place_floats("output_norm.weight", spec.hidden);
-        if (spec.rope_factors) top_.rope_factors = loader.place_floats("rope_freqs.weight", spec.rope_dim / 2);
+        if (spec.rope_factors)
+            top_.rope_factors = loader.place_floats("rope_freqs.weight", spec.rope_dim / 2);
         layers_.reserve(spec.layers);  // matrices are referred to while they are placed
         for (std::uint32_t run = 0, index = 0; run < spec.run_count; ++run) {
             for (std::uint32_t i = 0; i < spec.runs[run].count; ++i, ++index) {

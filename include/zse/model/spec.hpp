@@ -3,8 +3,8 @@
 // time.
 #pragma once
 
-#include <zse/kernels/rows.hpp>
 #include <zse/kernels/matrix.hpp>
+#include <zse/kernels/rows.hpp>
 
 #include <array>
 #include <cstdint>

@@ -74,7 +74,7 @@ struct PackedLayout {
 
     /// Packs up to 16 rows, which lie `row_bytes` apart as their codec stores them.
     void pack(const std::byte* from, Bytes row_bytes, std::size_t count, std::byte* group) const noexcept {
-        if (count < rows || dense()) std::memset(group, 0, group_bytes());
+        if (count < rows || dense() || blocks() % 2 != 0) std::memset(group, 0, group_bytes());
         for (std::size_t r = 0; r < count; ++r) {
             const std::byte* row = from + r * row_bytes;
             for_each_piece(r, [&](std::size_t stored, std::size_t packed, std::size_t bytes) {
@@ -89,7 +89,8 @@ struct PackedLayout {
         });
     }
     /// The same for one block of row `r`, of a format with scales.
-    void unpack_block(const std::byte* group, std::size_t r, std::size_t block, std::byte* stored) const noexcept {
+    void unpack_block(const std::byte* group, std::size_t r, std::size_t block,
+                      std::byte* stored) const noexcept {
         for_each_piece_of_block(r, block, [&](std::size_t offset, std::size_t packed, std::size_t bytes) {
             std::memcpy(stored + offset, group + packed, bytes);
         });
@@ -103,9 +104,10 @@ private:
         if (!dense()) {
             for (std::size_t block = 0; block < blocks(); ++block) {
                 const std::size_t stored = block * format.group_bytes();
-                for_each_piece_of_block(r, block, [&](std::size_t offset, std::size_t packed, std::size_t bytes) {
-                    body(stored + offset, packed, bytes);
-                });
+                for_each_piece_of_block(r, block,
+                                        [&](std::size_t offset, std::size_t packed, std::size_t bytes) {
+                                            body(stored + offset, packed, bytes);
+                                        });
             }
         } else if (format.group_bytes() == 2) {  // constant sizes let copies become moves
             for (std::size_t k = 0; k < columns; ++k) body(k * 2, (k * rows + r) * 2, std::size_t{2});
@@ -114,7 +116,8 @@ private:
         }
     }
     template <class Body>
-    constexpr void for_each_piece_of_block(std::size_t r, std::size_t block, const Body& body) const noexcept {
+    constexpr void for_each_piece_of_block(std::size_t r, std::size_t block,
+                                           const Body& body) const noexcept {
         const Place at = place(block);
         body(std::size_t{0}, at.scales + r * 2, std::size_t{2});
         if (has_minimum()) body(std::size_t{2}, at.minima + r * 2, std::size_t{2});

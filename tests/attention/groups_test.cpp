@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flash attention over keys and values whose groups are not the usual 32, on every instruction set.
+#include <attention/cache.hpp>
+
+namespace {
+
+using namespace cached;
+using support::on_each_isa;
+
+template <class Attention, class K, class V>
+void expect_near_reference(const Shape& shape, std::size_t tokens, std::size_t rows,
+                           std::uint32_t page_tokens = 16) {
+    Cache<K, V> cache(shape, page_tokens, 1, tokens, true);
+    const Sequence sequence(shape, tokens, static_cast<unsigned>(tokens));
+    cache.append(0, sequence, 0, tokens);
+    const std::size_t first = tokens - std::min(rows, tokens);
+    const auto truth = cache.template attend<reference>({}, {{0, &sequence, first, tokens}});
+    on_each_isa([&](Isa isa) {
+        const auto out = cache.template attend<Attention>({isa}, {{0, &sequence, first, tokens}});
+        ASSERT_EQ(out.size(), truth.size());
+        for (std::size_t i = 0; i < out.size(); ++i) {
+            ASSERT_NEAR(out[i], truth[i], 1e-5f)
+                << K::name << " " << V::name << " dim " << shape.k_dim << " group " << shape.group
+                << " tokens " << tokens << " rows " << rows << " value " << i;
+        }
+    });
+}
+
+TEST(Flash, IsWithin1e5OfTheReferenceForGroupsOf16) {
+    for (const std::uint32_t dim : {16u, 80u, 128u}) {
+        for (const std::size_t group : {1u, 8u}) {
+            expect_near_reference<flash<>, kv::int8<16>, kv::int4<16>>({dim, dim, 2, group}, 300, 3);
+            expect_near_reference<flash<>, kv::int4<16>, kv::int8<16>>({dim, dim, 2, group}, 300, 3, 8);
+        }
+    }
+}
+
+TEST(Flash, IsWithin1e5OfTheReferenceForGroupsThatAreReadInParts) {
+    for (const std::size_t group : {1u, 8u}) {
+        for (const std::uint32_t page_tokens : {1u, 32u}) {
+            expect_near_reference<flash<>, kv::int8<128>, kv::int4<128>>({128, 384, 1, group}, 300, 3,
+                                                                         page_tokens);
+            expect_near_reference<flash<>, kv::int4<128>, kv::int8<128>>({256, 128, 1, group}, 300, 3,
+                                                                         page_tokens);
+        }
+    }
+}
+
+}  // namespace
