@@ -263,6 +263,8 @@ struct flash {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
             const std::byte* at =
                 arguments.cache.pages.head(segment.pages[token / layout.page_tokens], kv_head);
+            touch(at + layout.v_codes_at());
+            touch(at + layout.head_bytes() - 1);
             for (std::size_t line = layout.v_codes_at(); line < layout.head_bytes(); line += 64) {
                 __builtin_prefetch(at + line, 0, 2);
             }

@@ -45,6 +45,12 @@ struct ValuePages {
     std::size_t ahead_bytes = 0;
 };
 
+/// Reads a byte that will be wanted soon, and waits for nothing. Processors drop prefetches of pages of memory whose
+/// address they have to look up first; a read looks it up.
+inline void touch(const std::byte* at) noexcept {
+    __asm__ volatile("" ::"r"(*static_cast<const volatile std::byte*>(at)));
+}
+
 /// Weights against values of one codec.
 struct ValueKernels {
     /// values[q] += sum of weights[q][t] * value t, in order of t; weights are `weight_stride` floats from query to

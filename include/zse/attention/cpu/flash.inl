@@ -254,7 +254,12 @@ ZSE_INLINE void accumulate_tile(const ValuePages& pages, std::size_t first, cons
             for (std::size_t g = 0; g < groups; ++g) {
                 alignas(64) std::byte scales[scaled_tokens * 2]{};
                 const std::size_t group = first / C::group + g;
-                std::memcpy(scales, page + pages.scales_at + (group * pages.page_tokens + slot) * 2, count * 2);
+                const std::byte* from = page + pages.scales_at + (group * pages.page_tokens + slot) * 2;
+                if (count == scaled_tokens) {
+                    std::memcpy(scales, from, sizeof scales);
+                } else {
+                    std::memcpy(scales, from, count * 2);
+                }
                 for (std::size_t t = 0; t < scaled_tokens; t += simd::lanes) {
                     const simd::Vec scale = simd::load_f16(scales + t * 2);
 #pragma GCC unroll 8
@@ -267,7 +272,11 @@ ZSE_INLINE void accumulate_tile(const ValuePages& pages, std::size_t first, cons
         }
         const std::byte* codes = page + slot * code_bytes;
         for (std::size_t t = 0; t < count; ++t, codes += code_bytes) {
-            if (pages.ahead != nullptr) {  // one or two lines a token: spread over the page, they delay nothing
+            if (pages.ahead != nullptr) {
+                if (slot + t == 0) {
+                    touch(pages.ahead[token / pages.page_tokens]);
+                    touch(pages.ahead[token / pages.page_tokens] + pages.ahead_bytes - 1);
+                }  // one or two lines a token: spread over the page, they delay nothing
                 const std::byte* ahead = pages.ahead[token / pages.page_tokens];
                 for (std::size_t line = (slot + t) * 64; line < pages.ahead_bytes; line += pages.page_tokens * 64) {
                     __builtin_prefetch(ahead + line, 0, 2);
