@@ -351,18 +351,18 @@ void accumulate(const ValuePages& pages, const float* weights, std::size_t weigh
     if (!whole_vectors<C>(pages.dim)) {
         return accumulate_rows<C>(pages, weights, weight_stride, queries, values, value_stride);
     }
-    std::size_t q = 0;
-    const auto run = [&](auto count) {
+    const auto run = [&](auto count, std::size_t q) {
         constexpr std::size_t t = decltype(count)::value;
         accumulate_queries<C, t>(pages, weights + q * weight_stride, weight_stride, values + q * value_stride,
                                  value_stride);
-        q += t;
+        return q + t;
     };
-    while (q + 6 <= queries) run(std::integral_constant<std::size_t, 6>{});
-    if (q + 4 <= queries) run(std::integral_constant<std::size_t, 4>{});
-    if (queries - q == 3) return run(std::integral_constant<std::size_t, 3>{});
-    if (queries - q == 2) return run(std::integral_constant<std::size_t, 2>{});
-    if (queries - q == 1) return run(std::integral_constant<std::size_t, 1>{});
+    std::size_t q = 0;
+    while (q + 6 <= queries) q = run(std::integral_constant<std::size_t, 6>{}, q);
+    if (q + 4 <= queries) q = run(std::integral_constant<std::size_t, 4>{}, q);
+    if (queries - q == 3) run(std::integral_constant<std::size_t, 3>{}, q);
+    if (queries - q == 2) run(std::integral_constant<std::size_t, 2>{}, q);
+    if (queries - q == 1) run(std::integral_constant<std::size_t, 1>{}, q);
 }
 
 template <class C>

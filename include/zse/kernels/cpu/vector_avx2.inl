@@ -111,20 +111,20 @@ ZSE_INLINE Codes look_up(Codes c, const std::int8_t* table) {
 
 struct Sum4 {
     using Weights = Codes;
-    __m256i halves_;
-    std::int32_t first_;
+    __m256i halves;
+    std::int32_t start;
 
     ZSE_INLINE static Weights weights(Codes c) { return c; }
     ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) {
-        halves_ = _mm256_setzero_si256();
-        first_ = first;
+        halves = _mm256_setzero_si256();
+        start = first;
     }
     ZSE_INLINE void step(Weights w, Codes x) {
-        halves_ = _mm256_add_epi16(halves_, _mm256_maddubs_epi16(w, x));
+        halves = _mm256_add_epi16(halves, _mm256_maddubs_epi16(w, x));
     }
     ZSE_INLINE Int total() const {
-        const __m256i words = _mm256_madd_epi16(halves_, _mm256_set1_epi16(1));
-        return {_mm256_add_epi32(words, _mm256_set1_epi32(first_))};
+        const __m256i words = _mm256_madd_epi16(halves, _mm256_set1_epi16(1));
+        return {_mm256_add_epi32(words, _mm256_set1_epi32(start))};
     }
 };
 struct Sum8 {
@@ -132,15 +132,15 @@ struct Sum8 {
         Codes magnitude;
         Codes codes;
     };
-    __m256i lanes_;
+    __m256i sums;
 
     ZSE_INLINE static Weights weights(Codes c) { return {_mm256_abs_epi8(c), c}; }
     ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) {
-        lanes_ = _mm256_set1_epi32(first);
+        sums = _mm256_set1_epi32(first);
     }
     ZSE_INLINE void step(Weights w, Codes x) {
         const __m256i pairs = _mm256_maddubs_epi16(w.magnitude, _mm256_sign_epi8(x, w.codes));
-        lanes_ = _mm256_add_epi32(lanes_, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
-    ZSE_INLINE Int total() const { return {lanes_}; }
+    ZSE_INLINE Int total() const { return {sums}; }
 };

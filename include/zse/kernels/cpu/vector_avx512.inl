@@ -99,42 +99,42 @@ ZSE_INLINE Codes look_up(Codes c, const std::int8_t* table) {
 #if defined(ZSE_ISA_VNNI)
 struct Sum4 {
     using Weights = Codes;
-    Int lanes_;
+    Int sums;
 
     ZSE_INLINE static Weights weights(Codes c) { return c; }
     /// Begins at `first`. `activations` is the sum of all activations that will follow.
-    ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) { lanes_ = broadcast_int(first); }
-    ZSE_INLINE void step(Weights w, Codes x) { lanes_ = _mm512_dpbusd_epi32(lanes_, w, x); }
-    ZSE_INLINE Int total() const { return lanes_; }
+    ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) { sums = broadcast_int(first); }
+    ZSE_INLINE void step(Weights w, Codes x) { sums = _mm512_dpbusd_epi32(sums, w, x); }
+    ZSE_INLINE Int total() const { return sums; }
 };
 /// The unsigned factor is code + 128: what it adds is taken off at the start.
 struct Sum8 {
     using Weights = Codes;
-    Int lanes_;
+    Int sums;
 
     ZSE_INLINE static Weights weights(Codes c) { return _mm512_xor_si512(c, _mm512_set1_epi8(-128)); }
     ZSE_INLINE void begin(std::int32_t first, std::int32_t activations) {
-        lanes_ = broadcast_int(first - 128 * activations);
+        sums = broadcast_int(first - 128 * activations);
     }
-    ZSE_INLINE void step(Weights w, Codes x) { lanes_ = _mm512_dpbusd_epi32(lanes_, w, x); }
-    ZSE_INLINE Int total() const { return lanes_; }
+    ZSE_INLINE void step(Weights w, Codes x) { sums = _mm512_dpbusd_epi32(sums, w, x); }
+    ZSE_INLINE Int total() const { return sums; }
 };
 #else
 struct Sum4 {
     using Weights = Codes;
-    __m512i halves_;
-    std::int32_t first_;
+    __m512i halves;
+    std::int32_t start;
 
     ZSE_INLINE static Weights weights(Codes c) { return c; }
     ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) {
-        halves_ = _mm512_setzero_si512();
-        first_ = first;
+        halves = _mm512_setzero_si512();
+        start = first;
     }
     ZSE_INLINE void step(Weights w, Codes x) {
-        halves_ = _mm512_add_epi16(halves_, _mm512_maddubs_epi16(w, x));
+        halves = _mm512_add_epi16(halves, _mm512_maddubs_epi16(w, x));
     }
     ZSE_INLINE Int total() const {
-        return _mm512_add_epi32(_mm512_madd_epi16(halves_, _mm512_set1_epi16(1)), broadcast_int(first_));
+        return _mm512_add_epi32(_mm512_madd_epi16(halves, _mm512_set1_epi16(1)), broadcast_int(start));
     }
 };
 /// The unsigned factor is the magnitude of the code, and the activation takes its sign.
@@ -143,15 +143,15 @@ struct Sum8 {
         Codes magnitude;
         __mmask64 negative;
     };
-    Int lanes_;
+    Int sums;
 
     ZSE_INLINE static Weights weights(Codes c) { return {_mm512_abs_epi8(c), _mm512_movepi8_mask(c)}; }
-    ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) { lanes_ = broadcast_int(first); }
+    ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) { sums = broadcast_int(first); }
     ZSE_INLINE void step(Weights w, Codes x) {
         const __m512i turned = _mm512_mask_sub_epi8(x, w.negative, _mm512_setzero_si512(), x);
         const __m512i pairs = _mm512_maddubs_epi16(w.magnitude, turned);
-        lanes_ = _mm512_add_epi32(lanes_, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+        sums = _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
     }
-    ZSE_INLINE Int total() const { return lanes_; }
+    ZSE_INLINE Int total() const { return sums; }
 };
 #endif

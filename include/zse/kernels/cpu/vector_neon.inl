@@ -95,11 +95,11 @@ ZSE_INLINE Codes look_up(Codes c, const std::int8_t* table) {
 /// Signed products fit codes of both kinds.
 struct Sum8 {
     using Weights = Codes;
-    Int lanes_;
+    Int sums;
 
     ZSE_INLINE static Weights weights(Codes c) { return c; }
-    ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) { lanes_ = broadcast_int(first); }
-    ZSE_INLINE void step(Weights w, Codes x) { lanes_ = vdotq_s32(lanes_, w, x); }
-    ZSE_INLINE Int total() const { return lanes_; }
+    ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) { sums = broadcast_int(first); }
+    ZSE_INLINE void step(Weights w, Codes x) { sums = vdotq_s32(sums, w, x); }
+    ZSE_INLINE Int total() const { return sums; }
 };
 using Sum4 = Sum8;

@@ -111,18 +111,18 @@ struct Sum8 {
     struct Weights {
         Words low, high;
     };
-    Int lanes_;
+    Int sums;
 
     ZSE_INLINE static Weights weights(Codes c) { return {low_words(c), high_words(c)}; }
     /// Begins at `first`. `activations` is the sum of all activations that will follow.
-    ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) { lanes_ = broadcast_int(first); }
+    ZSE_INLINE void begin(std::int32_t first, std::int32_t /*activations*/) { sums = broadcast_int(first); }
     ZSE_INLINE void step(Weights w, Codes x) {
         const Words four = low_words(x);  // the same four activations twice
         const Int low = pair_sums(w.low * four);
         const Int high = pair_sums(w.high * four);
-        lanes_ += __builtin_shufflevector(low, high, 0, 2, 4, 6) + __builtin_shufflevector(low, high, 1, 3, 5, 7);
+        sums += __builtin_shufflevector(low, high, 0, 2, 4, 6) + __builtin_shufflevector(low, high, 1, 3, 5, 7);
     }
-    ZSE_INLINE Int total() const { return lanes_; }
+    ZSE_INLINE Int total() const { return sums; }
 
 private:
     /// Each byte beside itself, shifted down with its sign.
