@@ -205,4 +205,24 @@ inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) 
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
+/// The last `rows` rows of a sequence, on every instruction set, near the formula in double precision.
+template <class Attention, class K, class V>
+void expect_near_reference(const Shape& shape, std::size_t tokens, std::size_t rows,
+                           std::uint32_t page_tokens = 16) {
+    Cache<K, V> cache(shape, page_tokens, 1, tokens, true);
+    const Sequence sequence(shape, tokens, static_cast<unsigned>(tokens));
+    cache.append(0, sequence, 0, tokens);
+    const std::size_t first = tokens - std::min(rows, tokens);
+    const auto truth = cache.template attend<reference>({}, {{0, &sequence, first, tokens}});
+    support::on_each_isa([&](Isa isa) {
+        const auto out = cache.template attend<Attention>({isa}, {{0, &sequence, first, tokens}});
+        ASSERT_EQ(out.size(), truth.size());
+        for (std::size_t i = 0; i < out.size(); ++i) {
+            ASSERT_NEAR(out[i], truth[i], 1e-5f)
+                << K::name << " " << V::name << " dim " << shape.k_dim << " group " << shape.group
+                << " tokens " << tokens << " rows " << rows << " value " << i;
+        }
+    });
+}
+
 }  // namespace cached

@@ -9,25 +9,6 @@ namespace {
 using namespace cached;
 using support::on_each_isa;
 
-template <class Attention, class K, class V>
-void expect_near_reference(const Shape& shape, std::size_t tokens, std::size_t rows,
-                           std::uint32_t page_tokens = 16) {
-    Cache<K, V> cache(shape, page_tokens, 1, tokens, true);
-    const Sequence sequence(shape, tokens, static_cast<unsigned>(tokens));
-    cache.append(0, sequence, 0, tokens);
-    const std::size_t first = tokens - std::min(rows, tokens);
-    const auto truth = cache.template attend<reference>({}, {{0, &sequence, first, tokens}});
-    on_each_isa([&](Isa isa) {
-        const auto out = cache.template attend<Attention>({isa}, {{0, &sequence, first, tokens}});
-        ASSERT_EQ(out.size(), truth.size());
-        for (std::size_t i = 0; i < out.size(); ++i) {
-            ASSERT_NEAR(out[i], truth[i], 1e-5f)
-                << K::name << " " << V::name << " dim " << shape.k_dim << " group " << shape.group
-                << " tokens " << tokens << " rows " << rows << " value " << i;
-        }
-    });
-}
-
 TEST(Flash, IsWithin1e5OfTheReferenceForAnyShapeAndLength) {
     for (const std::uint32_t dim : {16u, 64u, 80u, 128u}) {
         for (const std::size_t group : {1u, 3u, 8u}) {

@@ -235,18 +235,11 @@ struct flash {
             const std::byte* pages[Split];
             ValuePages values = value_pages(segment, kv_head, start, end, pages);
             const std::byte* ahead[Split];
-            if (queries <= most_ahead_queries) {
-                const std::size_t known = segment.first_position + std::size_t{segment.rows};
-                const std::size_t last = std::min(next.start + (end - start), known);
-                if (next.start < last && last - next.start == end - start) {
-                    std::size_t count = 0;
-                    for (std::size_t token = next.start; token < last; token += values.page_tokens) {
-                        ahead[count++] = arguments.cache.pages.head(segment.pages[token / values.page_tokens],
-                                                                    next.kv_head);
-                    }
-                    values.ahead = ahead;
-                    values.ahead_bytes = arguments.cache.pages.layout.v_codes_at();
-                }
+            const std::size_t next_end = next.start + (end - start);
+            if (queries <= most_ahead_queries && next_end <= segment.first_position + segment.rows) {
+                list_heads(segment, next.kv_head, next.start, next_end, 0, ahead);
+                values.ahead = ahead;
+                values.ahead_bytes = arguments.cache.pages.layout.v_codes_at();
             }
             for (std::size_t i = 0; i < queries;) {
                 values.tokens = seen(i);
@@ -308,16 +301,21 @@ struct flash {
             return block;
         }
 
+        /// For each page of tokens [first, last), the byte of this head at `offset`.
+        void list_heads(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
+                        std::size_t offset, const std::byte** pages) const noexcept {
+            const std::size_t page_tokens = arguments.cache.pages.layout.page_tokens;
+            for (std::size_t token = first; token < last; token += page_tokens) {
+                *pages++ = arguments.cache.pages.head(segment.pages[token / page_tokens], kv_head) + offset;
+            }
+        }
+
         /// The values of tokens [first, last), where `first` is a multiple of any page's tokens.
         [[nodiscard]] ValuePages value_pages(const kv::Segment& segment, std::size_t kv_head,
                                              std::size_t first, std::size_t last,
                                              const std::byte** pages) const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
-            std::size_t count = 0;
-            for (std::size_t token = first; token < last; token += layout.page_tokens) {
-                const kv::PageIndex page = segment.pages[token / layout.page_tokens];
-                pages[count++] = arguments.cache.pages.head(page, kv_head) + layout.v_codes_at();
-            }
+            list_heads(segment, kv_head, first, last, layout.v_codes_at(), pages);
             ValuePages values;
             values.codes = pages;
             values.scales_at = layout.v_scales_at() - layout.v_codes_at();

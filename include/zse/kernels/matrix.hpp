@@ -48,8 +48,11 @@ struct Matrix {
     [[nodiscard]] constexpr std::size_t first_group(std::size_t part) const noexcept {
         return std::min(ceil_div(groups(), 2) * part / part_count * 2, groups());
     }
+    [[nodiscard]] constexpr std::size_t part_groups(std::size_t part) const noexcept {
+        return first_group(part + 1) - first_group(part);
+    }
     [[nodiscard]] constexpr Bytes part_bytes(std::size_t part) const noexcept {
-        return (first_group(part + 1) - first_group(part)) * layout().group_bytes();
+        return part_groups(part) * layout().group_bytes();
     }
     /// Group `index` of a part.
     [[nodiscard]] const std::byte* group(std::size_t part, std::size_t index) const noexcept {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace zse::inline v1 {
 namespace kernels {
@@ -60,13 +61,13 @@ struct ItemGroups {
     static constexpr std::size_t pairs(std::size_t tokens) noexcept { return tokens > 32 ? 2 : 1; }
 
     static constexpr std::size_t items(const Matrix& matrix, std::size_t part, std::size_t tokens) noexcept {
-        const std::size_t groups = matrix.first_group(part + 1) - matrix.first_group(part);
+        const std::size_t groups = matrix.part_groups(part);
         return ceil_div(ceil_div(groups, 2), pairs(tokens));
     }
     static constexpr ItemGroups of(const Matrix& matrix, std::size_t part, std::size_t item,
                                    std::size_t tokens) noexcept {
         ItemGroups g;
-        g.groups = matrix.first_group(part + 1) - matrix.first_group(part);
+        g.groups = matrix.part_groups(part);
         g.half = ceil_div(g.groups, 2);
         g.first = item * pairs(tokens);
         g.last = std::min(g.first + pairs(tokens), g.half);
@@ -164,7 +165,7 @@ struct GatedLinear {
     Activations out;
 
     [[nodiscard]] constexpr std::size_t items(std::size_t part, std::size_t /*parts*/) const noexcept {
-        return ceil_div(gate.first_group(part + 1) - gate.first_group(part), 2);
+        return ceil_div(gate.part_groups(part), 2);
     }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
     void run(std::size_t part, std::size_t item, const exec::Worker& /*worker*/) const noexcept {

@@ -155,7 +155,7 @@ private:
             std::vector<std::vector<std::byte>> rows(convert == nullptr ? 0 : team.size());
             for (auto& row : rows) row.resize(layout.rows * held_row);
             team.for_each_in_parts(
-                [&](std::size_t part) { return matrix.first_group(part + 1) - matrix.first_group(part); },
+                [&](std::size_t part) { return matrix.part_groups(part); },
                 [&](std::size_t part, std::size_t item, unsigned thread) {
                     const std::size_t first = (matrix.first_group(part) + item) * layout.rows;
                     const std::size_t count = std::min<std::size_t>(layout.rows, matrix.rows - first);

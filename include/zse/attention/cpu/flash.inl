@@ -84,9 +84,7 @@ struct CodedKeys {
             const simd::Vec steps = simd::broadcast(std::isfinite(inverse) ? inverse : 0.0f);
             simd::Int sum = simd::broadcast_int(0);
             for (std::size_t i = 0; i < columns; i += simd::lanes) {
-                const simd::Vec value = simd::mul(simd::load(values + i), steps);
-                const simd::Int code = simd::to_int(
-                    simd::min(simd::max(value, simd::broadcast(-127.0f)), simd::broadcast(127.0f)));
+                const simd::Int code = simd::code_of(simd::load(values + i), steps);
                 simd::store_s8(codes + part * columns + i, code);
                 sum = simd::add(sum, code);
             }
@@ -236,6 +234,7 @@ ZSE_INLINE void accumulate_tile(const ValuePages& pages, std::size_t first, cons
     constexpr std::size_t width = W * simd::lanes;
     constexpr std::size_t groups = !scaled ? 1 : (width + C::group - 1) / C::group;
     const std::size_t code_bytes = C::code_bytes(pages.dim);
+    const std::size_t ahead_bytes = pages.ahead != nullptr ? pages.ahead_bytes : 0;
     simd::Vec sums[T][W];
 #pragma GCC unroll 8
     for (std::size_t q = 0; q < T; ++q) {
@@ -270,17 +269,16 @@ ZSE_INLINE void accumulate_tile(const ValuePages& pages, std::size_t first, cons
                 }
             }
         }
+        const std::byte* ahead = ahead_bytes != 0 ? pages.ahead[token / pages.page_tokens] : nullptr;
+        if (ahead != nullptr && slot == 0) {
+            touch(ahead);
+            touch(ahead + ahead_bytes - 1);
+        }
         const std::byte* codes = page + slot * code_bytes;
         for (std::size_t t = 0; t < count; ++t, codes += code_bytes) {
-            if (pages.ahead != nullptr) {
-                if (slot + t == 0) {
-                    touch(pages.ahead[token / pages.page_tokens]);
-                    touch(pages.ahead[token / pages.page_tokens] + pages.ahead_bytes - 1);
-                }  // one or two lines a token: spread over the page, they delay nothing
-                const std::byte* ahead = pages.ahead[token / pages.page_tokens];
-                for (std::size_t line = (slot + t) * 64; line < pages.ahead_bytes; line += pages.page_tokens * 64) {
-                    __builtin_prefetch(ahead + line, 0, 2);
-                }
+            // One or two lines a token: spread over the page, they delay nothing.
+            for (std::size_t line = (slot + t) * 64; line < ahead_bytes; line += pages.page_tokens * 64) {
+                __builtin_prefetch(ahead + line, 0, 2);
             }
 #pragma GCC unroll 4
             for (std::size_t w = 0; w < W; ++w) {

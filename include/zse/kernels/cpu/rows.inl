@@ -17,9 +17,7 @@ ZSE_INLINE void quantise_block(const Vec* values, const CodedToken& to) {
     Int sums = broadcast_int(0);
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < block_vectors; ++i) {
-        // The bounds are for what is no number, which the scale keeps; they also keep 127.5 out.
-        const Vec bounded = min(max(mul(values[i], steps), broadcast(-127.0f)), broadcast(127.0f));
-        const Int codes = to_int(bounded);
+        const Int codes = code_of(values[i], steps);
         store_s8(to.codes + i * lanes, codes);
         sums = add(sums, codes);
     }

@@ -33,6 +33,11 @@ ZSE_INLINE void store_up_to(float* to, Vec v, std::size_t count) {
     std::memcpy(to, whole, count * sizeof(float));
 }
 
+/// v in steps, as codes -127..127. The bounds are for what is no number, which scales keep; they also keep 127.5 out.
+ZSE_INLINE Int code_of(Vec v, Vec steps) {
+    return to_int(min(max(mul(v, steps), broadcast(-127.0f)), broadcast(127.0f)));
+}
+
 /// e^v, 0 for values below -104 and for minus infinity, no number for what is none; within 2 units in the last place.
 /// By e^v = 2^n e^r with |r| <= ln(2) / 2 (Cody and Waite's reduction) and a polynomial for e^r.
 ZSE_INLINE Vec exp(Vec v) {

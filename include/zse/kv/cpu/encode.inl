@@ -34,10 +34,8 @@ struct Encode<int8<Group>> {
             const float scale = detail::store_scale(scales, g, simd::greatest(most) / 127.0f);
             const simd::Vec inverse = simd::broadcast(scale > 0 ? 1.0f / scale : 0.0f);
             for (std::size_t i = 0; i < Group; i += simd::lanes) {
-                const simd::Vec steps = simd::mul(simd::load(from + g * Group + i), inverse);
-                const simd::Vec bounded =
-                    simd::min(simd::max(steps, simd::broadcast(-127.0f)), simd::broadcast(127.0f));
-                simd::store_s8(reinterpret_cast<std::int8_t*>(codes) + g * Group + i, simd::to_int(bounded));
+                simd::store_s8(reinterpret_cast<std::int8_t*>(codes) + g * Group + i,
+                               simd::code_of(simd::load(from + g * Group + i), inverse));
             }
         }
     }
