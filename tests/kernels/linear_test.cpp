@@ -62,7 +62,7 @@ std::vector<float> multiply(const Matrix& matrix, const Activations& x, std::siz
             tile.y = tile_y[0][0];
             tile.groups[0] = matrix.group(0, group);
             tile.groups[1] = both ? matrix.group(0, group + apart) : nullptr;
-            if (matrix.kernels->reads_codes) {
+            if (matrix.reads_codes()) {
                 tile.x = x.codes + token * CodedActivations::bytes(x.columns);
             } else {
                 tile.x = x.floats + token * x.columns;

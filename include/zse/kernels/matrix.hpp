@@ -26,7 +26,6 @@ struct MatrixKernels {
     void (*multiply)(const LinearTile& tile) noexcept;
     /// Row r of a group to float32, exactly as the codec decodes it.
     void (*decode_row)(const std::byte* group, std::size_t r, std::size_t columns, float* values) noexcept;
-    bool reads_codes;  ///< activations in 8 bits, or else float32
 };
 
 /// `[rows, columns]`, packed. The groups of rows are shared out to as many parts as there are threads, each part in

@@ -77,7 +77,7 @@ struct ItemGroups {
 
 /// The tile of activations that begins at `token`, as this matrix reads it.
 inline const void* tile_of(const Activations& x, const Matrix& matrix, std::size_t token) noexcept {
-    if (matrix.kernels->reads_codes) return x.codes + token * CodedActivations::bytes(x.columns);
+    if (matrix.reads_codes()) return x.codes + token * CodedActivations::bytes(x.columns);
     return x.floats + token * x.columns;
 }
 

@@ -30,6 +30,33 @@ struct Coded {
 /// reaches into the next group of rows, which its thread reads next. (100 ns at 40 GB/s are 4 KB.)
 inline constexpr std::size_t prefetch_ahead = 4096;
 
+/// The register tile of sums: groups, vectors of rows, tokens.
+template <std::size_t Groups, std::size_t V, std::size_t T>
+ZSE_INLINE void clear(Vec (&sums)[Groups][V][T]) {
+#pragma GCC unroll 2
+    for (std::size_t g = 0; g < Groups; ++g) {
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < V; ++v) {
+#pragma GCC unroll 8
+            for (std::size_t t = 0; t < T; ++t) sums[g][v][t] = zero();
+        }
+    }
+}
+template <std::size_t Groups, std::size_t V, std::size_t T>
+ZSE_INLINE void store_sums(const Vec (&sums)[Groups][V][T], const LinearTile& tile, std::size_t first_group,
+                           std::size_t first, std::size_t slot) {
+#pragma GCC unroll 2
+    for (std::size_t g = 0; g < Groups; ++g) {
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < V; ++v) {
+#pragma GCC unroll 8
+            for (std::size_t t = 0; t < T; ++t) {
+                store(tile.y + ((slot + t) * 2 + first_group + g) * 16 + (first + v) * lanes, sums[g][v][t]);
+            }
+        }
+    }
+}
+
 /// Groups by V vectors of rows from vector `first`, by T tokens from token `slot` of a tile.
 template <class Codec, std::size_t Groups, std::size_t V, std::size_t T>
 ZSE_INLINE void multiply_coded(const LinearTile& tile, std::size_t first_group, std::size_t first,
@@ -44,14 +71,7 @@ ZSE_INLINE void multiply_coded(const LinearTile& tile, std::size_t first_group, 
     const auto* x = static_cast<const std::byte*>(tile.x);
 
     Vec sums[Groups][V][T];
-#pragma GCC unroll 2
-    for (std::size_t g = 0; g < Groups; ++g) {
-#pragma GCC unroll 4
-        for (std::size_t v = 0; v < V; ++v) {
-#pragma GCC unroll 8
-            for (std::size_t t = 0; t < T; ++t) sums[g][v][t] = zero();
-        }
-    }
+    clear(sums);
     for (std::size_t block = 0, x_block = 0; x_block < x_blocks; ++block) {
         const auto place = layout.place(block);
         Vec scales[Groups][V];
@@ -114,16 +134,7 @@ ZSE_INLINE void multiply_coded(const LinearTile& tile, std::size_t first_group, 
             }
         }
     }
-#pragma GCC unroll 2
-    for (std::size_t g = 0; g < Groups; ++g) {
-#pragma GCC unroll 4
-        for (std::size_t v = 0; v < V; ++v) {
-#pragma GCC unroll 8
-            for (std::size_t t = 0; t < T; ++t) {
-                store(tile.y + ((slot + t) * 2 + first_group + g) * 16 + (first + v) * lanes, sums[g][v][t]);
-            }
-        }
-    }
+    store_sums(sums, tile, first_group, first, slot);
 }
 
 template <class Codec>
@@ -144,14 +155,7 @@ ZSE_INLINE void multiply_dense(const LinearTile& tile, std::size_t first_group, 
     constexpr std::size_t size = Codec::format.group_bytes();
     const float* x = static_cast<const float*>(tile.x) + slot * tile.columns;
     Vec sums[Groups][V][T];
-#pragma GCC unroll 2
-    for (std::size_t g = 0; g < Groups; ++g) {
-#pragma GCC unroll 4
-        for (std::size_t v = 0; v < V; ++v) {
-#pragma GCC unroll 8
-            for (std::size_t t = 0; t < T; ++t) sums[g][v][t] = zero();
-        }
-    }
+    clear(sums);
     for (std::size_t k = 0; k < tile.columns; ++k) {
 #pragma GCC unroll 2
         for (std::size_t g = 0; g < Groups; ++g) {
@@ -167,16 +171,7 @@ ZSE_INLINE void multiply_dense(const LinearTile& tile, std::size_t first_group, 
             }
         }
     }
-#pragma GCC unroll 2
-    for (std::size_t g = 0; g < Groups; ++g) {
-#pragma GCC unroll 4
-        for (std::size_t v = 0; v < V; ++v) {
-#pragma GCC unroll 8
-            for (std::size_t t = 0; t < T; ++t) {
-                store(tile.y + ((slot + t) * 2 + first_group + g) * 16 + (first + v) * lanes, sums[g][v][t]);
-            }
-        }
-    }
+    store_sums(sums, tile, first_group, first, slot);
 }
 
 template <class Codec, std::size_t Groups, std::size_t V, std::size_t T>
@@ -194,7 +189,7 @@ ZSE_INLINE void multiply_tile(const LinearTile& tile, std::size_t first_group, s
 template <class Codec, std::size_t Groups, std::size_t T>
 [[gnu::noinline]] void multiply_tokens(const LinearTile& tile, std::size_t first_group, std::size_t slot) {
     constexpr std::size_t most = registers * 3 / 8 / (2 * Groups * T);
-    constexpr std::size_t v = most >= row_vectors ? row_vectors : (most < 1 ? 1 : (most >= 2 ? 2 : 1));
+    constexpr std::size_t v = most >= row_vectors ? row_vectors : (most >= 2 ? 2 : 1);
     for (std::size_t first = 0; first < row_vectors; first += v) {
         multiply_tile<Codec, Groups, v, T>(tile, first_group, first, slot);
     }
@@ -227,8 +222,7 @@ void multiply(const LinearTile& tile) noexcept {
 
 /// What is bound at open for matrices of this codec.
 template <class Codec>
-inline constexpr MatrixKernels matrix_kernels{&multiply<Codec>, &decode_packed_row<Codec>,
-                                              Codec::format.group != 1};
+inline constexpr MatrixKernels matrix_kernels{&multiply<Codec>, &decode_packed_row<Codec>};
 
 }  // namespace ZSE_ISA
 }  // namespace kernels
