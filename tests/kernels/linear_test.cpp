@@ -468,14 +468,4 @@ TEST(Bind, FindsTheKernelsThatThePolicyCanHold) {
     });
 }
 
-TEST(Bind, KernelsSayWhichActivationsTheyRead) {
-    for (const support::Codec& codec : codecs()) {
-        Matrix matrix;
-        matrix.format = codec.format;
-        for (const Isa isa : zse::kernels::built_isas) {
-            EXPECT_EQ(codec.kernels(isa)->reads_codes, matrix.reads_codes()) << name(codec.format);
-        }
-    }
-}
-
 }  // namespace
