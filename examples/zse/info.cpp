@@ -74,8 +74,7 @@ int info(const ModelOptions& options) {
     fmt::print(
         "bits per weight     {:.3f}, scales included: {:.2f}x smaller than 16 bits, {:.2f}x than 32 bits\n",
         bits, 16.0 / bits, 32.0 / bits);
-    fmt::print("KV per token        {} bytes ({}/{})\n", plan.kv_bytes_per_token, chosen.choice.k,
-               chosen.choice.v);
+    fmt::print("KV per token        {} bytes ({})\n", plan.kv_bytes_per_token, chosen.choice.kv);
     fmt::print("trained context     {} tokens\n", spec.trained_context);
     fmt::print("largest that fits   {} tokens in {} free\n", largest, zse::human(chosen.budget));
     return 0;
@@ -92,8 +91,8 @@ int plan(const ModelOptions& options) {
         out["batch"] = chosen.limits.batch;
         out["step_tokens"] = chosen.limits.step_tokens;
         out["threads"] = chosen.limits.threads;
-        out["kv_pages"] = plan.kv_pages;
-        out["kv_page_bytes"] = plan.kv_page_bytes;
+        out["kv_pages"] = plan.pools[0].pages;
+        out["kv_page_bytes"] = plan.pools[0].page_bytes;
         out["kv_bytes_per_token"] = plan.kv_bytes_per_token;
         out["budget"] = chosen.budget;
         out["fits"] = plan.total() <= chosen.budget;

@@ -57,8 +57,9 @@ zse::engine::Choice choice_of(const ModelOptions& options) {
     zse::engine::Choice choice;
     choice.weights = options.weights;
     const std::string both = options.kv == "none" ? "f16" : options.kv;
-    choice.k = options.k.empty() ? both : options.k;
-    choice.v = options.v.empty() ? both : options.v;
+    const std::string k = options.k.empty() ? both : options.k;
+    const std::string v = options.v.empty() ? both : options.v;
+    choice.kv = k == v ? k : zse::text(k, "/", v);
     choice.attention = options.attention;
     return choice;
 }

@@ -7,6 +7,7 @@
 #include <zse/attention/reference.hpp>
 #include <zse/engine/generation.hpp>
 #include <zse/exec/cpu.hpp>
+#include <zse/kv/recode.hpp>
 #include <zse/memory/tiers.hpp>
 #include <zse/policy/compose.hpp>
 #include <zse/weights/as_stored.hpp>
@@ -26,8 +27,9 @@ public:
     using Tiers = T;
     using Exec = X;
     static_assert(policy::require<"zse: Engine with " + T::spelling + " on " + X::spelling +
-                                      " needs a tier that the processor reaches; use tiers::host",
-                                  std::is_same_v<T, tiers::host>>());
+                                      " needs tiers that the processor reaches; use tiers::host, or "
+                                      "tiers::chain<tiers::arena, tiers::host>",
+                                  tiers::on_host<T>>());
 
     using AnyEngine::plan;
 
@@ -76,15 +78,20 @@ private:
     }
     EngineOf(const io::Gguf& file, const ModelSpec& spec,
              std::shared_ptr<const engine::Vocabulary> vocabulary, const Resolved& r)
-        : AnyEngine(spec, std::move(vocabulary), r.plan, model::page_layout<K>(spec, r.options.limits),
+        : AnyEngine(spec, std::move(vocabulary), r.plan, model::state_groups<K, A::cut>(spec, r.options.limits),
                     r.options),
           team_(r.options.limits.threads),
-          scratch_(arena(memory::Kind::scratch)),
-          weights_(file, spec, arena(memory::Kind::weights), team_, *r.options.isa, r.options.progress),
-          kernels_(attention::cache_kernels<typename K::Key, typename K::Value>(*r.options.isa)),
+          scratch_(arena(placement().of_compute(), memory::Kind::scratch)),
+          weights_(file, spec, placement(),
+                   {arena(memory::Tier::gpu, memory::Kind::weights), arena(memory::Tier::host, memory::Kind::weights)},
+                   control(), team_, *r.options.isa, r.options.progress),
+          places_(control().take<model::LayerPlace>(spec.layers)),
+          codecs_(codecs(typename kv::Codecs<K>::Pairs{}, *r.options.isa)),
           executor_(team_, scratch_.data(),
                     scratch_.size() - r.options.limits.threads * r.plan.scratch_per_thread,
-                    r.plan.scratch_per_thread) {}
+                    r.plan.scratch_per_thread) {
+        model::state_groups<K, A::cut>(spec, r.options.limits, places_);
+    }
 
     static constexpr void accept(const ModelSpec& spec, const Limits& limits) {
         if (const std::string_view wrong = spec.defect(); !wrong.empty()) {
@@ -93,8 +100,16 @@ private:
         if (const std::string_view wrong = model::defect(limits); !wrong.empty()) {
             throw Error(ErrorCode::usage, text("the limits make no plan: ", wrong));
         }
-        accept_group<typename K::Key>(spec);
-        accept_group<typename K::Value>(spec);
+        if (limits.gpu_layers != 0 && !tiers::has<T, memory::Tier::gpu>) {
+            throw Error(ErrorCode::usage, text("layers in the gpu tier need an engine that has one; this one is on ",
+                                               T::spelling.view()));
+        }
+        accept_groups(spec, typename kv::Codecs<K>::Pairs{});
+    }
+    template <class... Pair>
+    static constexpr void accept_groups(const ModelSpec& spec, policy::List<Pair...> /*pairs*/) {
+        (accept_group<typename Pair::Key>(spec), ...);
+        (accept_group<typename Pair::Value>(spec), ...);
     }
     template <kv::KvCodec C>
     static constexpr void accept_group(const ModelSpec& spec) {
@@ -105,26 +120,82 @@ private:
         }
     }
 
+    /// The functions of one pair of codecs.
+    struct Codec {
+        const kv::SideKernels* k = nullptr;
+        const kv::SideKernels* v = nullptr;
+        attention::CacheKernels attention;
+    };
+    template <class... Pair>
+    static auto codecs(policy::List<Pair...> /*pairs*/, kernels::Isa isa) noexcept {
+        return std::array<Codec, sizeof...(Pair)>{
+            Codec{kv::side_kernels<typename Pair::Key>(isa), kv::side_kernels<typename Pair::Value>(isa),
+                  attention::cache_kernels<typename Pair::Key, typename Pair::Value>(isa)}...};
+    }
+    /// A layer of a group, `index` among its layers.
+    [[nodiscard]] kv::LayerCache cache(const kv::PagePool& pool, const kv::PageLayout& layout, std::uint8_t codec,
+                                       std::uint32_t index) const noexcept {
+        return {{pool.base() + index * layout.layer_bytes(), layout.page_bytes(), layout},
+                codecs_[codec].k,
+                codecs_[codec].v};
+    }
+
     /// The cache of every layer, for a forward pass.
     struct Cache {
         const EngineOf& engine;
-        [[nodiscard]] kv::LayerCache layer(std::uint32_t index) const noexcept {
-            const kv::PageLayout& layout = engine.layout();
-            return {{engine.kv_pool() + index * layout.layer_bytes(), layout.page_bytes(), layout},
-                    kv::side_kernels<typename K::Key>(engine.isa()),
-                    kv::side_kernels<typename K::Value>(engine.isa())};
+        const kv::BatchRows& rows;
+
+        [[nodiscard]] kv::LayerState layer(std::uint32_t layer) const noexcept {
+            const auto [number, index] = engine.places_[layer];
+            const model::StateGroup& group = engine.groups().groups[number];
+            const kv::GroupPages& pages = engine.pages().groups()[number];
+            kv::LayerState state;
+            state.rows = rows;
+            state.rows.segments = engine.segments(number, rows.segments.size());
+            state.window = group.keeping.window;
+            state.cache = engine.cache(pages.pool, group.layout, group.codecs.recent, index);
+            if (group.keeping.old) {
+                state.old = engine.cache(pages.old_pool, group.old_layout, group.codecs.old, index);
+            }
+            return state;
         }
-        [[nodiscard]] const attention::CacheKernels& kernels() const noexcept { return engine.kernels_; }
+        [[nodiscard]] attention::LayerKernels kernels(std::uint32_t layer) const noexcept {
+            const kv::LayerCodecs& of = engine.groups().groups[engine.places_[layer].group].codecs;
+            attention::LayerKernels kernels;
+            kernels.recent = engine.codecs_[of.recent].attention;
+            if (of.old != kv::LayerCodecs::none) kernels.old = engine.codecs_[of.old].attention;
+            return kernels;
+        }
     };
 
     void forward(const model::Batch& batch, float* logits) override {
-        model::Llama<A>::forward(executor_, spec(), limits(), weights_, Cache{*this}, batch, logits);
+        recode(batch.rows.segments.size());
+        model::Llama<A>::forward(executor_, spec(), limits(), weights_, Cache{*this, batch.rows}, batch, logits);
+        scratch_.uses(executor_.used());
+    }
+    /// Where a sequence enters a new stretch, the tokens that it leaves behind get their old codec.
+    void recode(std::size_t sequences) {
+        for (std::uint32_t number = 0; number < groups().count; ++number) {
+            const model::StateGroup& group = groups().groups[number];
+            if (!group.keeping.old) continue;
+            const kv::GroupPages& pages = this->pages().groups()[number];
+            for (const kv::Segment& segment : segments(number, sequences)) {
+                const std::uint32_t before =
+                    segment.first_position == 0 ? 0 : group.keeping.boundary(segment.first_position - 1);
+                if (before == segment.boundary) continue;
+                executor_.run(kv::Recode{cache(pages.pool, group.layout, group.codecs.recent, 0),
+                                         cache(pages.old_pool, group.old_layout, group.codecs.old, 0),
+                                         segment.pages, segment.old_pages, before / group.keeping.page_tokens,
+                                         segment.boundary / group.keeping.page_tokens});
+            }
+        }
     }
 
     exec::Team team_;
     memory::Arena scratch_;
     model::LoadedWeights<W> weights_;
-    attention::CacheKernels kernels_;
+    std::span<model::LayerPlace> places_;
+    decltype(codecs(typename kv::Codecs<K>::Pairs{}, kernels::Isa{})) codecs_;
     exec::CpuExecutor executor_;
 };
 

@@ -10,12 +10,21 @@
 namespace zse::inline v1 {
 namespace attention {
 
+/// The kernels of one layer: for all its tokens, or for the recent ones and for the old.
+struct LayerKernels {
+    CacheKernels recent;
+    CacheKernels old;
+};
+
 /// Causal attention of grouped heads: query head h reads key head h / (heads / kv_heads), tokens 0 to its own
-/// position.
+/// position; fewer with a window, or where some were dropped (see kv::Keeping).
 struct Arguments {
     kv::BatchRows batch;
     kv::LayerCache cache;
+    kv::LayerCache old_cache;  ///< of a segment's tokens below its boundary, where they have another codec
     CacheKernels kernels;
+    CacheKernels old_kernels;
+    std::uint32_t window = 0;  ///< tokens that a row sees, itself included; 0: all
     const float* q = nullptr;  ///< `[rows, heads, k_dim]`, `q_stride` floats from row to row
     std::size_t q_stride = 0;
     float* out = nullptr;       ///< `[rows, heads, v_dim]`, dense
@@ -31,13 +40,17 @@ struct Arguments {
         return 1.0f / std::sqrt(static_cast<float>(cache.pages.layout.k_dim));
     }
 
+    /// The first token that a row at `position` may see for the model's window.
+    [[nodiscard]] constexpr std::size_t first_seen(std::size_t position) const noexcept {
+        return window == 0 || position < window ? 0 : position + 1 - window;
+    }
     /// Copies query head `head` of `row` to `to`, scaled, and turned if the keys are.
-    void load_query(std::size_t row, std::size_t head, float* to) const noexcept {
+    void load_query(std::size_t row, std::size_t head, bool turned, float* to) const noexcept {
         const std::size_t dim = cache.pages.layout.k_dim;
         const float* from = q + row * q_stride + head * dim;
         const float factor = scale();
         for (std::size_t i = 0; i < dim; ++i) to[i] = from[i] * factor;
-        if (cache.k->rotates) kv::rotate(to, dim);
+        if (turned) kv::rotate(to, dim);
     }
     /// Writes value / sum as output head `head` of `row`, turned back if the values were.
     void store_output(std::size_t row, std::size_t head, const float* value, float sum) const noexcept {

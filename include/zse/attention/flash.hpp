@@ -4,6 +4,8 @@
 
 #include <zse/attention/arguments.hpp>
 
+#include <limits>
+
 namespace zse::inline v1 {
 namespace attention {
 
@@ -19,6 +21,9 @@ struct flash {
     static constexpr auto policy_family = policy::Family::attention;
     static constexpr auto spelling = "attention::flash<" + policy::decimal<Split>() + ">";
     static constexpr std::string_view name = "flash";
+    /// Stretches in which chunks are cut where tokens are dropped or coded anew: whole splits, so that a split has one
+    /// codec.
+    static constexpr std::uint32_t cut = Split < 256 ? 256 : Split;
 
     /// An item is a block of rows of one segment and one key head, with all query heads that share it: keys and
     /// values are read once for all of them. Where a batch has too few such items for its threads and each segment is
@@ -30,6 +35,8 @@ struct flash {
         static constexpr std::size_t most_queries = 64;
         /// More queries than this compute for longer than memory takes.
         static constexpr std::size_t most_ahead_queries = 16;
+        /// Any page begins at a multiple of this.
+        static constexpr std::size_t most_page_tokens = 32;
 
         [[nodiscard]] constexpr std::size_t block_rows() const noexcept {
             const std::size_t rows = most_queries / arguments.group();
@@ -103,12 +110,15 @@ struct flash {
         void finish(std::size_t row) const noexcept {
             float value[kv::most_head_dim];
             const kv::Segment& segment = arguments.batch.segments[row];  // each segment is one row
-            const std::size_t count = ceil_div(segment.first_position + std::size_t{1}, Split);
             for (std::size_t head = 0; head < arguments.heads; ++head) {
                 std::fill_n(value, v_width(), 0.0f);
                 Partial state;
-                for (std::size_t split = 0; split < count; ++split) {
-                    const float* from = partial(row, head, split);
+                bool turned = false;
+                for (std::size_t start = 0; start <= segment.first_position; start += Split) {
+                    const Span span = visible(segment, start, segment.first_position, segment.first_position);
+                    if (span.empty()) continue;
+                    turn(value, turned, source(segment, start).cache->v->rotates);
+                    const float* from = partial(row, head, start / Split);
                     arguments.kernels.softmax->merge(state, value, {from[v_width()], from[v_width() + 1]},
                                                      from, v_width());
                 }
@@ -127,10 +137,56 @@ struct flash {
             Partial* states;      ///< `[queries]`
             Partial* parts;       ///< `[queries]`
         };
+        /// Where the tokens of a split lie, and what reads them.
+        struct Source {
+            const kv::LayerCache* cache;
+            const CacheKernels* kernels;
+            const kv::PageIndex* pages;
+        };
+        /// Tokens [from, end) of a split that begins at `start`: those that some row of a block sees. `from` is where a
+        /// page may begin.
+        struct Span {
+            std::size_t start = 0;
+            std::size_t from = 0;
+            std::size_t end = 0;
+            [[nodiscard]] constexpr bool empty() const noexcept { return from >= end; }
+        };
+
+        [[nodiscard]] static bool is_old(const kv::Segment& segment, std::size_t start) noexcept {
+            return start < segment.boundary && segment.old_pages != nullptr;
+        }
+        [[nodiscard]] Source source(const kv::Segment& segment, std::size_t start) const noexcept {
+            if (is_old(segment, start)) return {&arguments.old_cache, &arguments.old_kernels, segment.old_pages};
+            return {&arguments.cache, &arguments.kernels, segment.pages};
+        }
+        /// What rows at positions first to last see of the split at `start`.
+        [[nodiscard]] Span visible(const kv::Segment& segment, std::size_t start, std::size_t first,
+                                   std::size_t last) const noexcept {
+            Span span{start, start, std::min(start + Split, last + 1)};
+            if (start < segment.boundary && segment.old_pages == nullptr) {  // dropped, but for the sinks
+                span.end = std::min<std::size_t>(span.end, segment.sinks);
+            }
+            const std::size_t seen = arguments.first_seen(first);
+            if (seen >= span.end) {
+                span.end = span.from;
+            } else if (seen > start) {
+                span.from = seen / most_page_tokens * most_page_tokens;
+            }
+            return span;
+        }
+        /// Brings values to the basis in which the next ones are: tokens of two codecs may be turned differently.
+        void turn(float* value, bool& turned, bool wanted) const noexcept {
+            if (turned == wanted) return;
+            kv::rotate(value, arguments.cache.pages.layout.v_dim);
+            turned = wanted;
+        }
 
         [[nodiscard]] constexpr std::size_t gather_floats() const noexcept {
-            const kv::PageLayout& layout = arguments.cache.pages.layout;
-            return KeyBlock::tokens * (layout.k_code + layout.k_scale + 16) / sizeof(float);
+            const auto bytes = [](const kv::PageLayout& layout) {
+                return KeyBlock::tokens * (layout.k_code + layout.k_scale + 16);
+            };
+            return std::max(bytes(arguments.cache.pages.layout), bytes(arguments.old_cache.pages.layout)) /
+                   sizeof(float);
         }
         [[nodiscard]] Scratch divide(float* floats) const noexcept {
             const std::size_t queries = block_rows() * arguments.group();
@@ -150,11 +206,11 @@ struct flash {
                    ((which * arguments.heads + head) * most_splits() + split) * partial_floats();
         }
 
-        void prepare(const Scratch& s, std::size_t row, std::size_t head, std::size_t query) const noexcept {
+        void prepare(const Source& from, const Scratch& s, std::size_t row, std::size_t head,
+                     std::size_t query) const noexcept {
             const std::size_t dim = arguments.cache.pages.layout.k_dim;
-            arguments.load_query(row, head, s.query);
-            arguments.kernels.keys->prepare(s.query, dim,
-                                            s.queries + query * arguments.kernels.keys->query_bytes(dim));
+            arguments.load_query(row, head, from.cache->k->rotates, s.query);
+            from.kernels->keys->prepare(s.query, dim, s.queries + query * from.kernels->keys->query_bytes(dim));
         }
 
         /// Rows [first, last) of a segment for one key head.
@@ -164,14 +220,25 @@ struct flash {
             const std::size_t queries = (last - first) * group;
             const Scratch s = divide(floats);
             std::fill_n(s.values, queries * v_width(), 0.0f);
-            for (std::size_t i = 0; i < queries; ++i) {
-                prepare(s, segment.first_row + first + i / group, kv_head * group + i % group, i);
-                s.states[i] = Partial{};
-            }
-            const std::size_t end = segment.first_position + last;  // one past the last token any row sees
-            for (std::size_t start = 0; start < end; start += Split) {
-                attend_split(segment, kv_head, start, std::min(start + Split, end),
-                             segment.first_position + first, queries, {start + Split, kv_head}, s);
+            for (std::size_t i = 0; i < queries; ++i) s.states[i] = Partial{};
+            const CacheKernels* prepared = nullptr;
+            bool turned = false;
+            const std::size_t first_position = segment.first_position + first;
+            const std::size_t last_position = segment.first_position + last - 1;
+            for (std::size_t start = 0; start <= last_position; start += Split) {
+                const Span span = visible(segment, start, first_position, last_position);
+                if (span.empty()) continue;
+                const Source from = source(segment, start);
+                if (from.kernels != prepared) {
+                    for (std::size_t i = 0; i < queries; ++i) {
+                        prepare(from, s, segment.first_row + first + i / group, kv_head * group + i % group, i);
+                        bool basis = turned;
+                        turn(s.values + i * v_width(), basis, from.cache->v->rotates);
+                    }
+                    turned = from.cache->v->rotates;
+                    prepared = from.kernels;
+                }
+                attend_split(segment, from, kv_head, span, first_position, queries, {start + Split, kv_head}, s);
                 for (std::size_t i = 0; i < queries; ++i) {
                     arguments.kernels.softmax->merge(s.states[i], s.values + i * v_width(), s.parts[i],
                                                      s.part + i * v_width(), v_width());
@@ -186,16 +253,18 @@ struct flash {
         /// One split of a segment of one row, for all query heads of a key head.
         void attend_one_split(const kv::Segment& segment, std::size_t which, std::size_t kv_head,
                               std::size_t split, float* floats) const noexcept {
-            const std::size_t end = segment.first_position + std::size_t{1};
             const std::size_t start = split * Split;
-            if (start >= end) return;
+            const std::size_t position = segment.first_position;
+            if (start > position) return;
+            const Span span = visible(segment, start, position, position);
+            if (span.empty()) return;
             const std::size_t group = arguments.group();
             const Scratch s = divide(floats);
-            for (std::size_t i = 0; i < group; ++i) prepare(s, segment.first_row, kv_head * group + i, i);
+            const Source from = source(segment, start);
+            for (std::size_t i = 0; i < group; ++i) prepare(from, s, segment.first_row, kv_head * group + i, i);
             const bool last_head = kv_head + 1 == arguments.cache.pages.layout.kv_heads;
             const Next next = last_head ? Next{start + Split, 0} : Next{start, kv_head + 1};
-            attend_split(segment, kv_head, start, std::min(start + Split, end), segment.first_position, group,
-                         next, s);
+            attend_split(segment, from, kv_head, span, position, group, next, s);
             for (std::size_t i = 0; i < group; ++i) {
                 float* to = partial(which, kv_head * group + i, split);
                 std::copy_n(s.part + i * v_width(), v_width(), to);
@@ -210,52 +279,66 @@ struct flash {
             std::size_t kv_head;
         };
 
-        /// The partial states of tokens [start, end) for all queries; query i stands at position first_position +
+        /// The partial states of a span of tokens for all queries; query i stands at position first_position +
         /// i / group and sees tokens up to its own.
-        void attend_split(const kv::Segment& segment, std::size_t kv_head, std::size_t start, std::size_t end,
+        void attend_split(const kv::Segment& segment, const Source& source, std::size_t kv_head, const Span& span,
                           std::size_t first_position, std::size_t queries, const Next& next,
                           const Scratch& s) const noexcept {
             const std::size_t group = arguments.group();
-            const auto seen = [&](std::size_t query) {  // tokens of this split that the query sees
+            const auto seen = [&](std::size_t query) {  // tokens of this split up to the query's own
                 const std::size_t position = first_position + query / group;
-                return position < start ? std::size_t{0} : std::min(position + 1, end) - start;
+                return position < span.start ? std::size_t{0} : std::min(position + 1, span.end) - span.start;
+            };
+            const auto hidden = [&](std::size_t query) {  // of those, how many lie before its window
+                const std::size_t first = arguments.first_seen(first_position + query / group);
+                return first < span.start ? std::size_t{0} : first - span.start;
             };
             // Pages lie far apart, so no hardware looks ahead from one to the next. While keys are read, values are
             // asked for; while values are read, the keys that come after.
-            for (std::size_t token = start; token < end; token += KeyBlock::tokens) {
-                prefetch_values(segment, kv_head, token);
-                const KeyBlock keys = key_block(segment, kv_head, token, end, s.gathered);
-                arguments.kernels.keys->score(keys, s.queries, queries, s.scores + (token - start), Split);
+            for (std::size_t token = span.from; token < span.end; token += KeyBlock::tokens) {
+                prefetch_values(source, kv_head, token);
+                const KeyBlock keys = key_block(source, kv_head, token, span.end, s.gathered);
+                source.kernels->keys->score(keys, s.queries, queries, s.scores + (token - span.start), Split);
             }
             for (std::size_t i = 0; i < queries; ++i) {
-                s.parts[i] = arguments.kernels.softmax->softmax(s.scores + i * Split, seen(i));
+                float* scores = s.scores + i * Split;
+                const std::size_t before = hidden(i);
+                if (before >= seen(i)) {
+                    s.parts[i] = Partial{};
+                    std::fill_n(scores, span.end - span.start, 0.0f);
+                    continue;
+                }
+                // Sums run over whole vectors from the start of the split, so what a window hides changes no order.
+                std::fill_n(scores, before, -std::numeric_limits<float>::infinity());
+                s.parts[i] = arguments.kernels.softmax->softmax(scores, seen(i));
             }
             std::fill_n(s.part, queries * v_width(), 0.0f);
             // Queries of one row see the same tokens; later rows see more, up to all of the split.
             const std::byte* pages[Split];
-            ValuePages values = value_pages(segment, kv_head, start, end, pages);
+            const std::size_t skipped = span.from - span.start;
+            ValuePages values = value_pages(source, kv_head, span.from, span.end, pages);
             const std::byte* ahead[Split];
-            const std::size_t next_end = next.start + (end - start);
-            if (queries <= most_ahead_queries && next_end <= segment.first_position + segment.rows) {
-                list_heads(segment, next.kv_head, next.start, next_end, 0, ahead);
+            const std::size_t next_end = next.start + (span.end - span.from);
+            if (queries <= most_ahead_queries && next_end <= segment.first_position + segment.rows &&
+                is_old(segment, next.start) == is_old(segment, span.start)) {
+                list_heads(source, next.kv_head, next.start, next_end, 0, ahead);
                 values.ahead = ahead;
-                values.ahead_bytes = arguments.cache.pages.layout.v_codes_at();
+                values.ahead_bytes = source.cache->pages.layout.v_codes_at();
             }
             for (std::size_t i = 0; i < queries;) {
-                values.tokens = seen(i);
-                const std::size_t count = values.tokens == end - start ? queries - i : group;
-                arguments.kernels.values->accumulate(values, s.scores + i * Split, Split, count,
-                                                     s.part + i * v_width(), v_width());
+                const std::size_t tokens = seen(i);
+                const std::size_t count = tokens == span.end - span.start ? queries - i : group;
+                values.tokens = tokens > skipped ? tokens - skipped : 0;
+                source.kernels->values->accumulate(values, s.scores + i * Split + skipped, Split, count,
+                                                   s.part + i * v_width(), v_width());
                 i += count;
             }
         }
 
         /// Asks for the values of the block that begins at `token`.
-        void prefetch_values(const kv::Segment& segment, std::size_t kv_head,
-                             std::size_t token) const noexcept {
-            const kv::PageLayout& layout = arguments.cache.pages.layout;
-            const std::byte* at =
-                arguments.cache.pages.head(segment.pages[token / layout.page_tokens], kv_head);
+        static void prefetch_values(const Source& source, std::size_t kv_head, std::size_t token) noexcept {
+            const kv::PageLayout& layout = source.cache->pages.layout;
+            const std::byte* at = source.cache->pages.head(source.pages[token / layout.page_tokens], kv_head);
             touch(at + layout.v_codes_at());
             touch(at + layout.head_bytes() - 1);
             for (std::size_t line = layout.v_codes_at(); line < layout.head_bytes(); line += 64) {
@@ -264,14 +347,14 @@ struct flash {
         }
 
         /// The keys of 16 tokens from `token`; those at or after `end` may be anything.
-        [[nodiscard]] KeyBlock key_block(const kv::Segment& segment, std::size_t kv_head, std::size_t token,
-                                         std::size_t end, std::byte* gathered) const noexcept {
-            const kv::PageLayout& layout = arguments.cache.pages.layout;
+        [[nodiscard]] static KeyBlock key_block(const Source& source, std::size_t kv_head, std::size_t token,
+                                                std::size_t end, std::byte* gathered) noexcept {
+            const kv::LayerPages& from = source.cache->pages;
+            const kv::PageLayout& layout = from.layout;
             KeyBlock block;
             block.dim = layout.k_dim;
             if (layout.page_tokens >= KeyBlock::tokens) {
-                const std::byte* at =
-                    arguments.cache.pages.head(segment.pages[token / layout.page_tokens], kv_head);
+                const std::byte* at = from.head(source.pages[token / layout.page_tokens], kv_head);
                 const std::size_t slot = token % layout.page_tokens;
                 block.codes = at + slot * layout.k_piece;
                 block.scales = at + layout.k_scales_at() + slot * kv::PageLayout::scale_piece;
@@ -285,13 +368,12 @@ struct flash {
             block.scale_stride = KeyBlock::tokens * kv::PageLayout::scale_piece;
             for (std::size_t t = 0; t < KeyBlock::tokens && token + t < end; ++t) {
                 const std::size_t slot = (token + t) % layout.page_tokens;
-                const std::byte* at =
-                    arguments.cache.pages.head(segment.pages[(token + t) / layout.page_tokens], kv_head);
-                const auto copy = [&](std::byte* to, const std::byte* from, std::size_t pieces,
+                const std::byte* at = from.head(source.pages[(token + t) / layout.page_tokens], kv_head);
+                const auto copy = [&](std::byte* to, const std::byte* piece, std::size_t pieces,
                                       std::size_t size) {
                     for (std::size_t p = 0; p < pieces; ++p) {
                         std::memcpy(to + (p * KeyBlock::tokens + t) * size,
-                                    from + (p * layout.page_tokens + slot) * size, size);
+                                    piece + (p * layout.page_tokens + slot) * size, size);
                     }
                 };
                 copy(gathered, at, layout.k_code / layout.k_piece, layout.k_piece);
@@ -302,20 +384,19 @@ struct flash {
         }
 
         /// For each page of tokens [first, last), the byte of this head at `offset`.
-        void list_heads(const kv::Segment& segment, std::size_t kv_head, std::size_t first, std::size_t last,
-                        std::size_t offset, const std::byte** pages) const noexcept {
-            const std::size_t page_tokens = arguments.cache.pages.layout.page_tokens;
+        static void list_heads(const Source& source, std::size_t kv_head, std::size_t first, std::size_t last,
+                               std::size_t offset, const std::byte** pages) noexcept {
+            const std::size_t page_tokens = source.cache->pages.layout.page_tokens;
             for (std::size_t token = first; token < last; token += page_tokens) {
-                *pages++ = arguments.cache.pages.head(segment.pages[token / page_tokens], kv_head) + offset;
+                *pages++ = source.cache->pages.head(source.pages[token / page_tokens], kv_head) + offset;
             }
         }
 
         /// The values of tokens [first, last), where `first` is a multiple of any page's tokens.
-        [[nodiscard]] ValuePages value_pages(const kv::Segment& segment, std::size_t kv_head,
-                                             std::size_t first, std::size_t last,
-                                             const std::byte** pages) const noexcept {
-            const kv::PageLayout& layout = arguments.cache.pages.layout;
-            list_heads(segment, kv_head, first, last, layout.v_codes_at(), pages);
+        [[nodiscard]] static ValuePages value_pages(const Source& source, std::size_t kv_head, std::size_t first,
+                                                    std::size_t last, const std::byte** pages) noexcept {
+            const kv::PageLayout& layout = source.cache->pages.layout;
+            list_heads(source, kv_head, first, last, layout.v_codes_at(), pages);
             ValuePages values;
             values.codes = pages;
             values.scales_at = layout.v_scales_at() - layout.v_codes_at();

@@ -16,6 +16,8 @@ struct reference {
     static constexpr auto policy_family = policy::Family::attention;
     static constexpr policy::Sentence spelling{"attention::reference"};
     static constexpr std::string_view name = "reference";
+    /// Stretches in which chunks are cut where tokens are dropped or coded anew.
+    static constexpr std::uint32_t cut = 256;
 
     struct Attend {
         Arguments arguments;
@@ -28,40 +30,64 @@ struct reference {
         [[nodiscard]] constexpr Bytes thread_bytes() const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
             return arguments.most_tokens * sizeof(double) + layout.v_dim * sizeof(double) +
-                   (2 * static_cast<Bytes>(layout.k_dim) + 2 * static_cast<Bytes>(layout.v_dim)) *
+                   (3 * static_cast<Bytes>(layout.k_dim) + 2 * static_cast<Bytes>(layout.v_dim)) *
                        sizeof(float);
         }
         void run(std::size_t row, const exec::Worker& worker) const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
             const kv::Segment& segment = arguments.batch.segments[arguments.batch.segment_of_row[row]];
-            const std::size_t tokens = arguments.batch.positions[row] + std::size_t{1};
+            const std::size_t position = arguments.batch.positions[row];
+            const std::size_t first = arguments.first_seen(position);
             auto* scores = reinterpret_cast<double*>(worker.scratch);
             double* sums = scores + arguments.most_tokens;
             auto* query = reinterpret_cast<float*>(sums + layout.v_dim);
-            float* key = query + layout.k_dim;
+            float* turned_query = query + layout.k_dim;
+            float* key = turned_query + layout.k_dim;
             float* value = key + layout.k_dim;
             float* result = value + layout.v_dim;
+            const auto dropped = [&](std::size_t t) {
+                return t < segment.boundary && t >= segment.sinks && segment.old_pages == nullptr;
+            };
+            const auto is_old = [&](std::size_t t) { return t < segment.boundary && segment.old_pages != nullptr; };
             for (std::size_t head = 0; head < arguments.heads; ++head) {
                 const std::size_t kv_head = head / arguments.group();
-                arguments.load_query(row, head, query);
+                arguments.load_query(row, head, false, query);
+                std::copy_n(query, layout.k_dim, turned_query);
+                kv::rotate(turned_query, layout.k_dim);
                 double greatest = -std::numeric_limits<double>::infinity();
-                for (std::size_t t = 0; t < tokens; ++t) {
-                    arguments.cache.get_key(segment.pages[t / layout.page_tokens], kv_head,
-                                            t % layout.page_tokens, key);
+                for (std::size_t t = first; t <= position; ++t) {
+                    if (dropped(t)) continue;
+                    const kv::LayerCache& cache = is_old(t) ? arguments.old_cache : arguments.cache;
+                    const kv::PageIndex* pages = is_old(t) ? segment.old_pages : segment.pages;
+                    cache.get_key(pages[t / layout.page_tokens], kv_head, t % layout.page_tokens, key);
+                    const float* with = cache.k->rotates ? turned_query : query;
                     double score = 0;
                     for (std::size_t i = 0; i < layout.k_dim; ++i) {
-                        score += static_cast<double>(query[i]) * static_cast<double>(key[i]);
+                        score += static_cast<double>(with[i]) * static_cast<double>(key[i]);
                     }
                     scores[t] = score;
                     greatest = std::fmax(greatest, score);
                 }
                 std::fill(sums, sums + layout.v_dim, 0.0);
                 double sum = 0;
-                for (std::size_t t = 0; t < tokens; ++t) {
+                // Old tokens come first: their values are turned back once, before the others are added.
+                const auto turn_back = [&] {
+                    for (std::size_t i = 0; i < layout.v_dim; ++i) result[i] = static_cast<float>(sums[i]);
+                    kv::rotate(result, layout.v_dim);
+                    for (std::size_t i = 0; i < layout.v_dim; ++i) sums[i] = static_cast<double>(result[i]);
+                };
+                bool turned = false;
+                for (std::size_t t = first; t <= position; ++t) {
+                    if (dropped(t)) continue;
+                    const kv::LayerCache& cache = is_old(t) ? arguments.old_cache : arguments.cache;
+                    const kv::PageIndex* pages = is_old(t) ? segment.old_pages : segment.pages;
+                    if (cache.v->rotates != turned) {
+                        turn_back();
+                        turned = !turned;
+                    }
                     const double weight = std::exp(scores[t] - greatest);
                     sum += weight;
-                    arguments.cache.get_value(segment.pages[t / layout.page_tokens], kv_head,
-                                              t % layout.page_tokens, value);
+                    cache.get_value(pages[t / layout.page_tokens], kv_head, t % layout.page_tokens, value);
                     for (std::size_t i = 0; i < layout.v_dim; ++i)
                         sums[i] += weight * static_cast<double>(value[i]);
                 }

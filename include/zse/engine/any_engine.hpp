@@ -5,14 +5,16 @@
 #include <zse/engine/options.hpp>
 #include <zse/engine/request.hpp>
 #include <zse/engine/vocabulary.hpp>
-#include <zse/kv/pool.hpp>
+#include <zse/kv/sequences.hpp>
 #include <zse/memory/arena.hpp>
 #include <zse/model/planner.hpp>
 #include <zse/sampling/stop.hpp>
 #include <zse/tokenizer/stream_decoder.hpp>
 
 #include <algorithm>
+#include <array>
 #include <memory>
+#include <new>
 #include <optional>
 
 namespace zse::inline v1 {
@@ -31,16 +33,48 @@ public:
     AnyEngine& operator=(const AnyEngine&) = delete;
     virtual ~AnyEngine() = default;
 
-    /// Takes a request; it runs when a slot is free. Throws context_exceeded where the prompt does not leave
-    /// room for a token, invalid_input for an empty prompt or an unknown token, usage for bad sampling
-    /// parameters.
+    /// Takes a request; it runs when a slot and pages are free. Throws context_exceeded where the prompt does not leave
+    /// room for a token, out_of_memory where its worst case exceeds all pages there are, invalid_input for an empty
+    /// prompt or an unknown token, usage for bad sampling parameters.
     RequestId submit(Request request) {
         check(request);
-        const RequestId id = next_id_++;
-        scheduler_.submit(
-            {id, static_cast<std::uint32_t>(request.tokens.size()), request.observe != nullptr});
-        waiting_.emplace_back(id, std::move(request));
-        return id;
+        const scheduler::Demand demand = demand_of(request, next_id_);
+        if (!pages_.could_hold(demand.most_tokens)) throw too_long(demand);
+        waiting_.emplace_back(demand.id, std::move(request));
+        try {
+            scheduler_.submit(demand);
+        } catch (...) {
+            waiting_.pop_back();
+            throw;
+        }
+        return next_id_++;
+    }
+
+    /// Starts a second answer from where a running request stands: it shares the pages that are computed, and goes on
+    /// with sampling parameters of its own. None where the request does not run or no slot is free.
+    std::optional<RequestId> fork(RequestId of, const sampling::SamplingParams& sampling) {
+        sampling::validate(sampling);
+        for (scheduler::Slot from = 0; from < slots_.size(); ++from) {
+            if (!slots_[from].active || slots_[from].id != of) continue;
+            Request request = slots_[from].request;
+            request.sampling = sampling;
+            const auto to = scheduler_.fork(from, demand_of(request, next_id_));
+            if (!to) return std::nullopt;
+            try {
+                begin(slots_[*to], next_id_, slots_[from].tokens.first(slots_[from].count));
+                slots_[*to].decoder = slots_[from].decoder;
+                slots_[*to].stop = slots_[from].stop;
+            } catch (...) {
+                scheduler_.finish(*to);
+                throw;
+            }
+            Slot& slot = slots_[*to];
+            slot.request = std::move(request);
+            slot.prompt = slots_[from].prompt;
+            slot.observed = slots_[from].observed;
+            return next_id_++;
+        }
+        return std::nullopt;
     }
 
     /// Computes one step: admits, runs the forward pass on at most limits().step_tokens rows, chooses tokens.
@@ -53,6 +87,7 @@ public:
         if (chunks.empty()) return events_;
         const model::Batch batch = gather(chunks);
         forward(batch, logits());
+        note_use(batch);
         ++counters_.steps;
         counters_.rows += batch.rows.rows;
         counters_.most_rows_in_a_step =
@@ -83,7 +118,27 @@ public:
     [[nodiscard]] const ModelSpec& spec() const noexcept { return spec_; }
     [[nodiscard]] const Limits& limits() const noexcept { return limits_; }
     [[nodiscard]] const memory::Plan& plan() const noexcept { return plan_; }
-    [[nodiscard]] const memory::Ledger& ledger() const noexcept { return *ledger_; }
+    /// What this engine and others that share its vocabulary hold.
+    [[nodiscard]] memory::Ledger& ledger() const noexcept { return *vocabulary_->ledger(); }
+    /// The pages that the engine's arenas lie on, kind by kind where they are held.
+    [[nodiscard]] memory::Backing backing(memory::Kind kind) const noexcept {
+        if (kind == memory::Kind::kv) return kv_.empty() ? memory::Backing::plain : kv_.front().backing();
+        return kind == memory::Kind::logits ? logits_.backing() : page_tables_.backing();
+    }
+    /// Pages in use, and what is lost in them.
+    [[nodiscard]] engine::PageUse page_use() const noexcept {
+        engine::PageUse use;
+        use.pages = pages_.capacity();
+        use.used = pages_.used();
+        for (scheduler::Slot slot = 0; slot < slots_.size(); ++slot) {
+            if (!slots_[slot].active || scheduler_.paused(slot)) continue;
+            ++use.sequences;
+            use.tokens += scheduler_.computed(slot);
+            use.unused_tokens += pages_.unused_tokens(slot, scheduler_.computed(slot));
+        }
+        return use;
+    }
+    [[nodiscard]] const scheduler::Counts& scheduling() const noexcept { return scheduler_.counts(); }
     [[nodiscard]] const tokenizer::Tokenizer& tokenizer() const noexcept { return vocabulary_->tokenizer; }
     [[nodiscard]] const engine::Vocabulary& vocabulary() const noexcept { return *vocabulary_; }
     [[nodiscard]] const engine::Counters& counters() const noexcept { return counters_; }
@@ -94,37 +149,33 @@ public:
 
 protected:
     AnyEngine(const ModelSpec& spec, std::shared_ptr<const engine::Vocabulary> vocabulary,
-              const memory::Plan& plan, const kv::PageLayout& layout, const engine::Options& options)
+              const memory::Plan& plan, const model::StateGroups& groups, const engine::Options& options)
         : spec_(spec),
           limits_(options.limits),
           plan_(plan),
-          layout_(layout),
-          own_ledger_(options.ledger == nullptr ? std::make_unique<memory::Ledger>() : nullptr),
-          ledger_(options.ledger == nullptr ? own_ledger_.get() : options.ledger),
+          groups_(groups),
+          mapping_(options.mapping),
           vocabulary_(std::move(vocabulary)),
-          kv_(arena(memory::Kind::kv)),
-          logits_(arena(memory::Kind::logits)),
-          sampling_(arena(memory::Kind::sampling)),
-          page_tables_(arena(memory::Kind::page_tables)),
-          control_(arena(memory::Kind::control)),
-          table_carver_(page_tables_.bytes()),
-          pool_(table_carver_.take<kv::PageIndex>(plan.kv_pages)),
-          scheduler_({limits_.batch, limits_.step_tokens, limits_.output_rows}),
+          kv_(page_arenas()),
+          logits_(arena(placement().of_compute(), memory::Kind::logits)),
+          sampling_(arena(memory::Tier::host, memory::Kind::sampling)),
+          page_tables_(arena(memory::Tier::host, memory::Kind::page_tables)),
+          control_(arena(memory::Tier::host, memory::Kind::control)),
+          control_carver_(control_.bytes()),
+          pages_(make_pages()),
+          scheduler_(budget(options), pages_),
           use_cache_(options.use_cache),
           isa_(options.isa.value_or(kernels::Isa::portable)) {
-        if (options.shuffle_pages != 0) pool_.shuffle(options.shuffle_pages);
-        memory::Carver control(control_.bytes());
-        tokens_ = control.take<std::int32_t>(limits_.step_tokens);
-        positions_ = control.take<std::uint32_t>(limits_.step_tokens);
-        segment_of_row_ = control.take<std::uint32_t>(limits_.step_tokens);
-        output_rows_ = control.take<std::uint32_t>(limits_.output_rows);
-        segments_ = control.take<kv::Segment>(limits_.batch);
-        slots_.resize(limits_.batch);
-        for (Slot& slot : slots_) {
-            slot.tokens = control.take<std::int32_t>(limits_.context);
-            slot.table = kv::PageTable(table_carver_.take<kv::PageIndex>(layout_.pages(limits_.context)),
-                                       limits_.page_tokens);
+        if (options.shuffle_pages != 0) pages_.shuffle(options.shuffle_pages);
+        tokens_ = control_carver_.take<std::int32_t>(limits_.step_tokens);
+        positions_ = control_carver_.take<std::uint32_t>(limits_.step_tokens);
+        segment_of_row_ = control_carver_.take<std::uint32_t>(limits_.step_tokens);
+        output_rows_ = control_carver_.take<std::uint32_t>(limits_.output_rows);
+        for (std::uint32_t g = 0; g < groups_.count; ++g) {
+            segments_[g] = control_carver_.take<kv::Segment>(limits_.batch);
         }
+        slots_.resize(limits_.batch);
+        for (Slot& slot : slots_) slot.tokens = control_carver_.take<std::int32_t>(limits_.context);
         events_.reserve(2 * static_cast<std::size_t>(limits_.batch));
         grown_.reserve(limits_.batch);
         ended_.reserve(limits_.batch);
@@ -134,12 +185,22 @@ protected:
     /// vocabulary]`.
     virtual void forward(const model::Batch& batch, float* logits) = 0;
 
-    /// An arena of exactly the plan's bytes of this kind.
-    [[nodiscard]] memory::Arena arena(memory::Kind kind) const {
-        return memory::Arena(ledger_->reserve(memory::Tier::host, kind, plan_.host[kind]).value());
+    /// An arena of exactly the plan's bytes of this kind in a tier.
+    [[nodiscard]] memory::Arena arena(memory::Tier tier, memory::Kind kind) const {
+        return arena(tier, kind, plan_[tier][kind]);
     }
-    [[nodiscard]] std::byte* kv_pool() const noexcept { return kv_.data(); }
-    [[nodiscard]] const kv::PageLayout& layout() const noexcept { return layout_; }
+    [[nodiscard]] memory::Arena arena(memory::Tier tier, memory::Kind kind, Bytes bytes) const {
+        return memory::Arena(ledger().reserve(tier, kind, bytes).value(), mapping_);
+    }
+    [[nodiscard]] model::Placement placement() const noexcept { return {spec_.layers, limits_.gpu_layers}; }
+    [[nodiscard]] const model::StateGroups& groups() const noexcept { return groups_; }
+    [[nodiscard]] const kv::Sequences& pages() const noexcept { return pages_; }
+    /// The segments of the batch that is computed, with the pages of a group of layers.
+    [[nodiscard]] std::span<const kv::Segment> segments(std::size_t group, std::size_t count) const noexcept {
+        return segments_[group].first(count);
+    }
+    /// What is left of the control arena for the derived class.
+    [[nodiscard]] memory::Carver& control() noexcept { return control_carver_; }
 
 private:
     friend class Generation;
@@ -152,7 +213,6 @@ private:
         std::uint32_t count = 0;
         std::uint32_t prompt = 0;
         std::uint32_t observed = 0;  ///< positions that the observer has seen
-        kv::PageTable table;
         std::optional<tokenizer::StreamDecoder> decoder;
         std::optional<sampling::StopMatcher> stop;
         std::string text;  ///< what the last event of this slot says
@@ -180,24 +240,88 @@ private:
         sampling::StopMatcher{request.stop};  // throws for bad stop texts
     }
 
+    /// What the scheduler has to know of a request.
+    [[nodiscard]] scheduler::Demand demand_of(const Request& request, RequestId id) const noexcept {
+        const auto prompt = static_cast<std::uint32_t>(request.tokens.size());
+        const std::uint64_t most = std::uint64_t{prompt} + request.max_tokens;
+        return {id, prompt, static_cast<std::uint32_t>(std::min<std::uint64_t>(most, limits_.context)),
+                request.observe != nullptr};
+    }
+    [[nodiscard]] Error too_long(const scheduler::Demand& demand) const {
+        std::uint64_t fits = 0;
+        for (std::uint64_t step = std::uint64_t{1} << 31; step > 0; step /= 2) {
+            if (fits + step <= demand.most_tokens && pages_.could_hold(fits + step)) fits += step;
+        }
+        return Error(ErrorCode::out_of_memory,
+                     text("the request may grow to ", demand.most_tokens, " tokens, whose keys and values need ",
+                          pages_.bytes(demand.most_tokens), " bytes; all pages together are ", plan_.of(memory::Kind::kv),
+                          " bytes and hold ", fits, " tokens of one sequence; ask for fewer tokens, raise the KV "
+                          "budget, or use a coarser KV precision"));
+    }
+    [[nodiscard]] scheduler::Budget budget(const engine::Options& options) const noexcept {
+        scheduler::Budget budget{limits_.batch, limits_.step_tokens, limits_.output_rows, 0, options.admission};
+        for (const model::StateGroup& group : groups_.all()) {
+            if (group.keeping.recent != 0) budget.cut = group.keeping.cut;
+        }
+        return budget;
+    }
+    [[nodiscard]] std::vector<memory::Arena> page_arenas() const {
+        std::vector<memory::Arena> arenas;
+        for (const memory::PoolPlan& pool : plan_.kv_pools()) {
+            arenas.push_back(arena(pool.tier, memory::Kind::kv, pool.bytes()));
+        }
+        return arenas;
+    }
+    [[nodiscard]] kv::Sequences make_pages() {
+        memory::Carver carver(page_tables_.bytes());
+        std::vector<kv::GroupPages> made;
+        std::size_t next = 0;
+        const auto pool = [&](std::uint64_t count, Bytes page_bytes) {
+            const auto free = carver.take<kv::PageIndex>(count);
+            return kv::PagePool(free, carver.take<kv::PagePool::Holders>(count), kv_[next++].data(), page_bytes);
+        };
+        const auto tables = [&](std::uint64_t entries) {
+            std::vector<kv::PageTable> all;
+            for (std::uint32_t slot = 0; slot < limits_.batch; ++slot) {
+                all.emplace_back(carver.take<kv::PageIndex>(entries));
+            }
+            return all;
+        };
+        for (const model::StateGroup& group : groups_.all()) {
+            kv::GroupPages& pages = made.emplace_back();
+            pages.keeping = group.keeping;
+            pages.pool = pool(group.pages, group.layout.page_bytes());
+            pages.tables = tables(group.keeping.entries(limits_.context));
+            if (!group.keeping.old) continue;
+            const std::uint64_t entries = group.keeping.old_pages(limits_.context);
+            pages.old_pool = pool(group.old_pages, group.old_layout.page_bytes());
+            pages.old_tables = tables(entries);
+        }
+        return kv::Sequences(std::move(made));
+    }
+
     void admit() {
         scheduler_.admit([&](scheduler::Slot index, const scheduler::Demand& demand) {
-            Slot& slot = slots_[index];
             const auto found = std::find_if(waiting_.begin(), waiting_.end(),
                                             [&](const auto& entry) { return entry.first == demand.id; });
+            Slot& slot = slots_[index];
+            slot.decoder.emplace(vocabulary_->tokenizer.vocabulary());
+            slot.stop.emplace(found->second.stop);
+            begin(slot, demand.id, found->second.tokens);
             slot.request = std::move(found->second);
             waiting_.erase(found);
-            slot.active = true;
-            slot.id = demand.id;
-            slot.prompt = slot.count = demand.prompt_tokens;
-            slot.observed = 0;
-            std::copy(slot.request.tokens.begin(), slot.request.tokens.end(), slot.tokens.begin());
-            slot.decoder.emplace(vocabulary_->tokenizer.vocabulary());
-            slot.stop.emplace(slot.request.stop);
-            slot.text.clear();
-            slot.text.reserve(256);
-            slot.tail.reserve(256);
         });
+    }
+    /// Sets up a slot for a sequence of these tokens. Where it throws, the slot is as free as it was.
+    void begin(Slot& slot, RequestId id, std::span<const std::int32_t> tokens) {
+        slot.text.clear();
+        slot.text.reserve(256);
+        slot.tail.reserve(256);
+        slot.active = true;
+        slot.id = id;
+        slot.prompt = slot.count = static_cast<std::uint32_t>(tokens.size());
+        slot.observed = 0;
+        std::copy(tokens.begin(), tokens.end(), slot.tokens.begin());
     }
 
     [[nodiscard]] float* logits() const noexcept { return reinterpret_cast<float*>(logits_.data()); }
@@ -209,11 +333,18 @@ private:
         std::uint32_t outputs = 0;
         for (std::uint32_t i = 0; i < chunks.size(); ++i) {
             const scheduler::Chunk& chunk = chunks[i];
-            Slot& slot = slots_[chunk.slot];
-            if (!slot.table.extend(pool_, chunk.first_position + chunk.rows)) {
-                throw Error(ErrorCode::internal, "the page pool is smaller than its plan");
+            const Slot& slot = slots_[chunk.slot];
+            for (std::uint32_t g = 0; g < groups_.count; ++g) {
+                const kv::GroupPages& pages = pages_.groups()[g];
+                const kv::Keeping& keeping = pages.keeping;
+                segments_[g][i] = {row,
+                                   chunk.rows,
+                                   chunk.first_position,
+                                   pages.tables[chunk.slot].data(),
+                                   keeping.old ? pages.old_tables[chunk.slot].data() : nullptr,
+                                   keeping.boundary(chunk.first_position),
+                                   keeping.sinks};
             }
-            segments_[i] = {row, chunk.rows, chunk.first_position, slot.table.data()};
             for (std::uint32_t r = 0; r < chunk.rows; ++r, ++row) {
                 tokens_[row] = slot.tokens[chunk.first_position + r];
                 positions_[row] = chunk.first_position + r;
@@ -223,9 +354,29 @@ private:
             batch.most_rows = std::max<std::size_t>(batch.most_rows, chunk.rows);
         }
         batch.tokens = tokens_.data();
-        batch.rows = {segments_.first(chunks.size()), segment_of_row_.data(), positions_.data(), row};
+        batch.rows = {segments(0, chunks.size()), segment_of_row_.data(), positions_.data(), row};
         batch.output_rows = output_rows_.first(outputs);
         return batch;
+    }
+
+    /// Tells the ledger what a step used of each kind.
+    void note_use(const model::Batch& batch) noexcept {
+        std::size_t arena = 0;
+        for (const kv::GroupPages& group : pages_.groups()) {
+            kv_[arena++].uses(group.pool.used() * group.pool.page_bytes());
+            if (group.keeping.old) kv_[arena++].uses(group.old_pool.used() * group.old_pool.page_bytes());
+        }
+        logits_.uses(batch.output_rows.size() * spec_.vocabulary * sizeof(float));
+        std::uint64_t entries = 0;
+        std::uint64_t unwritten = 0;
+        for (scheduler::Slot slot = 0; slot < slots_.size(); ++slot) {
+            entries += pages_.entries(slot);
+            unwritten += limits_.context - (slots_[slot].active ? slots_[slot].count : 0);
+        }
+        page_tables_.uses(pages_.capacity() * (sizeof(kv::PageIndex) + sizeof(kv::PagePool::Holders)) +
+                          entries * sizeof(kv::PageIndex));
+        const std::uint64_t idle_rows = limits_.step_tokens - batch.rows.rows;
+        control_.uses(control_carver_.taken() - unwritten * sizeof(std::int32_t) - idle_rows * 3 * sizeof(std::uint32_t));
     }
 
     void finish_step(std::span<const scheduler::Chunk> chunks) {
@@ -240,13 +391,22 @@ private:
                     slot.request.observe(position, row);
                     slot.observed = position + 1;
                 }
-                if (position + 1 == slot.count) continue_answer(slot, row);
+                if (position + 1 == slot.count) continue_answer_or_fail(slot, row);
             }
             if (end == slot.count && slot.request.max_tokens == 0)
                 ended_.push_back({chunk.slot, engine::Finish::length});
         }
         scheduler_.commit();
         close_answers();
+    }
+
+    /// A request whose text finds no memory fails alone.
+    void continue_answer_or_fail(Slot& slot, std::span<float> row) {
+        try {
+            continue_answer(slot, row);
+        } catch (const std::bad_alloc&) {
+            ended_.push_back({static_cast<scheduler::Slot>(&slot - slots_.data()), engine::Finish::failed});
+        }
     }
 
     /// Chooses the token that follows the sequence, and tells it.
@@ -256,6 +416,7 @@ private:
         const std::span<const std::int32_t> history = slot.tokens.first(slot.count);
         sampling::TokenMask mask;
         if (slot.request.mask) mask.bits = slot.request.mask(history);
+        sampling_.uses(sampling_.size());
         const Result<std::int32_t> chosen = sampling::Sampler(slot.request.sampling)
                                                 .sample({row, history, mask, slot.count}, sampling_.bytes());
         if (!chosen) {
@@ -303,29 +464,27 @@ private:
     }
 
     void release(scheduler::Slot index) {
-        Slot& slot = slots_[index];
-        slot.active = false;
-        slot.table.release(pool_);
+        slots_[index].active = false;
         scheduler_.finish(index);
     }
 
     ModelSpec spec_;
     Limits limits_;
     memory::Plan plan_;
-    kv::PageLayout layout_;
-    std::unique_ptr<memory::Ledger> own_ledger_;
-    memory::Ledger* ledger_;
+    model::StateGroups groups_;
+    memory::Mapping mapping_;
     std::shared_ptr<const engine::Vocabulary> vocabulary_;
-    memory::Arena kv_, logits_, sampling_, page_tables_, control_;
-    memory::Carver table_carver_;
-    kv::PagePool pool_;
+    std::vector<memory::Arena> kv_;  ///< one for each pool of the plan
+    memory::Arena logits_, sampling_, page_tables_, control_;
+    memory::Carver control_carver_;
+    kv::Sequences pages_;
     scheduler::Scheduler scheduler_;
     bool use_cache_;
     kernels::Isa isa_;
 
     std::span<std::int32_t> tokens_;
     std::span<std::uint32_t> positions_, segment_of_row_, output_rows_;
-    std::span<kv::Segment> segments_;
+    std::array<std::span<kv::Segment>, model::StateGroups::most> segments_;  ///< `[group][sequence]`
     std::vector<Slot> slots_;
     std::vector<std::pair<RequestId, Request>> waiting_;
     std::vector<Event> events_;

@@ -20,12 +20,11 @@ namespace engine {
 /// Names of policies, as the command line spells them.
 struct Choice {
     std::string weights = "as-stored";
-    std::string k = "f16";
-    std::string v = "f16";
+    std::string kv = "f16";  ///< as kv::Codecs::name() spells it: "int8/int4" where keys and values differ
     std::string attention = "flash";
 
     [[nodiscard]] std::string spelled() const {
-        return text("weights ", weights, ", KV ", k == v ? k : text(k, "/", v), ", attention ", attention);
+        return text("weights ", weights, ", KV ", kv, ", attention ", attention);
     }
 };
 
@@ -43,29 +42,31 @@ struct Instance {
 
 /// What the matrix knows of an engine.
 struct Built {
-    std::string_view weights, k, v, attention;
+    std::string_view weights;
+    std::string kv;
+    std::string_view attention;
     memory::Plan (*plan)(const ModelSpec&, const Limits&);
     std::unique_ptr<AnyEngine> (*open)(const io::Gguf&, const ModelSpec&, std::shared_ptr<const Vocabulary>,
                                        const Options&);
 
     [[nodiscard]] bool is(const Choice& choice) const noexcept {
-        return weights == choice.weights && k == choice.k && v == choice.v && attention == choice.attention;
+        return weights == choice.weights && kv == choice.kv && attention == choice.attention;
     }
 };
 
-/// All combinations of these weight, KV and attention policies.
-template <class Weights, class Kv, class Attention>
+/// All combinations of these weight, KV and attention policies, on one tier policy.
+template <class Weights, class Kv, class Attention, class Tiers = tiers::host>
 struct Product;
 
-template <class... W, class... K, class... A>
-struct Product<policy::List<W...>, policy::List<K...>, policy::List<A...>> {
+template <class... W, class... K, class... A, class Tiers>
+struct Product<policy::List<W...>, policy::List<K...>, policy::List<A...>, Tiers> {
     static constexpr auto engines() {
         namespace hana = boost::hana;
         return hana::transform(
             hana::cartesian_product(
                 hana::make_tuple(hana::tuple_t<W...>, hana::tuple_t<K...>, hana::tuple_t<A...>)),
             [](auto policies) {
-                return hana::type_c<Engine<typename decltype(+hana::at_c<0>(policies))::type,
+                return hana::type_c<Engine<Tiers, typename decltype(+hana::at_c<0>(policies))::type,
                                            typename decltype(+hana::at_c<1>(policies))::type,
                                            typename decltype(+hana::at_c<2>(policies))::type>>;
             });
@@ -92,7 +93,7 @@ public:
         throw Error(ErrorCode::unsupported,
                     text("an engine with ", choice.spelled(),
                          " is not built in; choose another, or configure with -DZSE_EXTRA_ENGINES=",
-                         choice.weights, ":", choice.k, "/", choice.v));
+                         choice.weights, ":", choice.kv));
     }
 
     /// Opens a model with the engine of this choice.
@@ -120,7 +121,7 @@ std::vector<engine::Built> EngineMatrix<Products...>::built() {
     std::vector<engine::Built> all;
     boost::hana::for_each(types(), [&](auto candidate) {
         using E = typename decltype(candidate)::type;
-        all.push_back({E::Weights::name, E::Kv::Key::name, E::Kv::Value::name, E::Attention::name,
+        all.push_back({E::Weights::name, kv::Codecs<typename E::Kv>::name(), E::Attention::name,
                        &engine::Instance<E>::plan, &engine::Instance<E>::open});
     });
     return all;

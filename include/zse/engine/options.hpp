@@ -2,9 +2,10 @@
 // How an engine is opened.
 #pragma once
 
-#include <zse/memory/ledger.hpp>
+#include <zse/memory/arena.hpp>
 #include <zse/model/batch.hpp>
 #include <zse/model/loader.hpp>
+#include <zse/scheduler/scheduler.hpp>
 
 #include <optional>
 
@@ -14,7 +15,8 @@ namespace engine {
 struct Options {
     Limits limits;
     model::LoadProgress progress;      ///< told while weights are read
-    memory::Ledger* ledger = nullptr;  ///< draws from this ledger; none: the engine has its own, without caps
+    memory::Mapping mapping;           ///< pages of the system that memory is taken on
+    scheduler::Admission admission = scheduler::Admission::prompt;  ///< when a request may begin
     std::optional<kernels::Isa> isa;   ///< kernels of this instruction set; none: the widest of the processor
     bool use_cache = true;  ///< false computes the whole sequence for every token: for checking only
     std::uint64_t shuffle_pages = 0;  ///< not 0: pages are taken in another order, for checking only

@@ -41,7 +41,7 @@ enum class Finish : std::uint8_t {
     stop_string,  ///< one of the request's stop texts
     length,       ///< max_tokens, or the context is full
     cancelled,
-    failed,  ///< no token could be chosen: the mask allows none, or the logits are no numbers
+    failed,  ///< no token could be chosen: the mask allows none, the logits are no numbers, or memory for text ran out
 };
 
 constexpr std::string_view name(Finish finish) noexcept {
@@ -62,6 +62,15 @@ struct Event {
     std::int32_t token = -1;  ///< the token that was chosen; -1 where the event only ends the answer
     std::string_view text;
     Finish finish = Finish::none;
+};
+
+/// Pages of all pools of an engine at a moment.
+struct PageUse {
+    std::uint64_t pages = 0;
+    std::uint64_t used = 0;           ///< pages that some sequence holds; a shared one counts once
+    std::uint64_t sequences = 0;      ///< that hold pages
+    std::uint64_t tokens = 0;         ///< whose keys and values are held
+    std::uint64_t unused_tokens = 0;  ///< room in the last pages: all the waste there is, since pages lie anywhere
 };
 
 /// Counters since open.

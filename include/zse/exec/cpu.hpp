@@ -6,6 +6,8 @@
 #include <zse/exec/team.hpp>
 #include <zse/policy/family.hpp>
 
+#include <algorithm>
+
 namespace zse::inline v1 {
 namespace exec {
 
@@ -25,18 +27,26 @@ public:
         return reinterpret_cast<T*>(scratch_ + offset);
     }
 
+    /// Bytes of the scratch that any step has used so far.
+    [[nodiscard]] Bytes used() const noexcept {
+        return layout_.peak() + team_->size() * round_up(thread_bytes_, memory::ScratchLayout::alignment);
+    }
+
     template <PlainOperation Op>
     void run(const Op& op) noexcept {
+        note(op.thread_bytes());
         team_->for_each(op.items(), [&](std::size_t item, unsigned thread) { op.run(item, worker(thread)); });
     }
     template <PartedOperation Op>
     void run(const Op& op) noexcept {
+        note(op.thread_bytes());
         team_->for_each_in_parts(
             [&](std::size_t part) { return op.items(part, team_->size()); },
             [&](std::size_t part, std::size_t item, unsigned thread) { op.run(part, item, worker(thread)); });
     }
 
 private:
+    void note(Bytes thread_bytes) noexcept { thread_bytes_ = std::max(thread_bytes_, thread_bytes); }
     [[nodiscard]] Worker worker(unsigned thread) const noexcept {
         return {thread, threads_base_ + thread * per_thread_};
     }
@@ -46,6 +56,7 @@ private:
     std::byte* threads_base_;
     Bytes per_thread_;
     memory::ScratchLayout layout_;
+    Bytes thread_bytes_ = 0;
 };
 
 /// The execution policy: the processor, with the widest kernels that it runs or those that Options::isa names.

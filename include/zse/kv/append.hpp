@@ -87,6 +87,16 @@ struct BatchRows {
     std::size_t rows = 0;
 };
 
+/// What a step sees of one layer: its cache, and the rows of the batch with the pages of this layer's group.
+struct LayerState {
+    LayerCache cache;
+    LayerCache old;  ///< of tokens below a segment's boundary, where they have another codec
+    BatchRows rows;
+    std::uint32_t window = 0;  ///< a row sees this many tokens, itself included; 0: all
+
+    [[nodiscard]] constexpr bool has_old() const noexcept { return old.pages.layout.kv_heads != 0; }
+};
+
 /// Applies RoPE to queries and keys in place, and appends keys and values to their pages.
 struct RopeAppend {
     const kernels::RowKernels* kernels = nullptr;

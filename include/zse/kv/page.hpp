@@ -95,12 +95,15 @@ struct LayerPages {
 };
 
 /// Rows of one sequence in a batch: consecutive tokens from `first_position`, and the pages of the whole
-/// sequence.
+/// sequence in one group of layers.
 struct Segment {
     std::uint32_t first_row = 0;  ///< row of the batch
     std::uint32_t rows = 0;
-    std::uint32_t first_position = 0;  ///< absolute position of the first row
-    const PageIndex* pages = nullptr;  ///< `[ceil((first_position + rows) / page_tokens)]`
+    std::uint32_t first_position = 0;      ///< absolute position of the first row
+    const PageIndex* pages = nullptr;      ///< `[ceil((first_position + rows) / page_tokens)]`
+    const PageIndex* old_pages = nullptr;  ///< `[boundary / page_tokens]` in the pool of the old codec, if there is one
+    std::uint32_t boundary = 0;  ///< tokens below are in old_pages; without those they are gone, but for ...
+    std::uint32_t sinks = 0;     ///< ... the first ones
 };
 
 }  // namespace kv

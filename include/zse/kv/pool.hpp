@@ -1,30 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which pages are free, and which pages a sequence has: sizes fixed at open, no allocation afterwards.
+// Which pages are free and who shares the others; and the pages of a sequence. Sizes are fixed at open, nothing is
+// allocated afterwards.
 #pragma once
 
 #include <zse/core/error.hpp>
+#include <zse/kv/keeping.hpp>
 #include <zse/kv/page.hpp>
 
+#include <cstring>
 #include <span>
 #include <utility>
 
 namespace zse::inline v1 {
 namespace kv {
 
-/// A stack of free page indices over memory of the caller, `[pages]`.
+/// A stack of free page indices, and the number of sequences that hold each page.
 class PagePool {
 public:
-    explicit PagePool(std::span<PageIndex> free) noexcept : free_(free), count_(free.size()) {
-        for (std::size_t i = 0; i < free_.size(); ++i)
+    using Holders = std::uint16_t;
+
+    PagePool() = default;
+    /// `free` and `holders` are memory of the caller, `[pages]`. `base` are the pages themselves, `page_bytes` each;
+    /// none where only their numbers matter.
+    PagePool(std::span<PageIndex> free, std::span<Holders> holders, std::byte* base, Bytes page_bytes) noexcept
+        : free_(free), holders_(holders), count_(free.size()), base_(base), page_bytes_(page_bytes) {
+        for (std::size_t i = 0; i < free_.size(); ++i) {
             free_[i] = static_cast<PageIndex>(free_.size() - 1 - i);
+            holders_[i] = 0;
+        }
     }
 
     [[nodiscard]] std::size_t capacity() const noexcept { return free_.size(); }
     [[nodiscard]] std::size_t available() const noexcept { return count_; }
+    [[nodiscard]] std::size_t used() const noexcept { return capacity() - count_; }
+    [[nodiscard]] Bytes page_bytes() const noexcept { return page_bytes_; }
+    [[nodiscard]] std::byte* base() const noexcept { return base_; }
 
     /// A free page. The caller has checked available().
-    PageIndex take() noexcept { return free_[--count_]; }
-    void give_back(PageIndex page) noexcept { free_[count_++] = page; }
+    PageIndex take() noexcept {
+        const PageIndex page = free_[--count_];
+        holders_[page] = 1;
+        return page;
+    }
+    /// One more sequence holds the page.
+    void share(PageIndex page) noexcept { ++holders_[page]; }
+    [[nodiscard]] bool shared(PageIndex page) const noexcept { return holders_[page] > 1; }
+    /// One sequence less holds the page; the last one frees it.
+    void give_back(PageIndex page) noexcept {
+        if (--holders_[page] == 0) free_[count_++] = page;
+    }
+    /// A page of one's own with the bytes of a shared one, of which one sequence lets go.
+    PageIndex copy(PageIndex from) noexcept {
+        const PageIndex to = take();
+        if (base_ != nullptr) std::memcpy(base_ + to * page_bytes_, base_ + from * page_bytes_, page_bytes_);
+        give_back(from);
+        return to;
+    }
 
     /// Puts the free pages in another order, so that a test can show that placement changes no bit.
     void shuffle(std::uint64_t seed) noexcept {
@@ -36,36 +67,76 @@ public:
 
 private:
     std::span<PageIndex> free_;
-    std::size_t count_;
+    std::span<Holders> holders_;
+    std::size_t count_ = 0;
+    std::byte* base_ = nullptr;
+    Bytes page_bytes_ = 0;
 };
 
-/// The pages of one sequence, in order of position, over memory of the caller.
+/// The pages of one sequence in one pool, in order of position, over memory of the caller.
 class PageTable {
 public:
     PageTable() = default;
-    PageTable(std::span<PageIndex> pages, std::uint32_t page_tokens) noexcept
-        : pages_(pages), page_tokens_(page_tokens) {}
-
-    /// Takes pages until `tokens` fit; false (and nothing taken) where the pool or the table has too few.
-    bool extend(PagePool& pool, std::uint64_t tokens) noexcept {
-        const std::uint64_t wanted = ceil_div(tokens, page_tokens_);
-        if (wanted > pages_.size() || (wanted > count_ && wanted - count_ > pool.available())) return false;
-        while (count_ < wanted) pages_[count_++] = pool.take();
-        return true;
-    }
-    /// Gives back every page that holds no token below `tokens`.
-    void truncate(PagePool& pool, std::uint64_t tokens) noexcept {
-        const std::uint64_t kept = ceil_div(tokens, page_tokens_);
-        while (count_ > kept) pool.give_back(pages_[--count_]);
-    }
-    void release(PagePool& pool) noexcept { truncate(pool, 0); }
+    explicit PageTable(std::span<PageIndex> pages) noexcept : pages_(pages) {}
 
     [[nodiscard]] const PageIndex* data() const noexcept { return pages_.data(); }
+    /// Entries; several may be one page (see Keeping).
     [[nodiscard]] std::size_t size() const noexcept { return count_; }
+    [[nodiscard]] std::size_t capacity() const noexcept { return pages_.size(); }
+
+    /// Free pages that growing to `entries` takes.
+    [[nodiscard]] std::size_t missing(const Keeping& keeping, std::size_t entries) const noexcept {
+        return own(keeping, entries) - own(keeping, count_);
+    }
+    /// Grows to `entries`. The caller has checked missing() and capacity().
+    void grow(PagePool& pool, const Keeping& keeping, std::size_t entries) noexcept {
+        for (; count_ < entries; ++count_) {
+            pages_[count_] = keeping.own(count_) ? pool.take() : pages_[count_ - keeping.ring()];
+        }
+    }
+    /// Gives back all pages beyond `entries`. Where pages were written again there is no way back but to none.
+    void shrink(PagePool& pool, const Keeping& keeping, std::size_t entries) noexcept {
+        while (count_ > entries) {
+            --count_;
+            if (keeping.own(count_)) pool.give_back(pages_[count_]);
+        }
+    }
+    /// Holds the same pages as another table.
+    void share(PagePool& pool, const Keeping& keeping, const PageTable& other) noexcept {
+        for (count_ = 0; count_ < other.count_; ++count_) {
+            pages_[count_] = other.pages_[count_];
+            if (keeping.own(count_)) pool.share(pages_[count_]);
+        }
+    }
+    /// Entries of [first, last) whose page others hold too.
+    [[nodiscard]] std::size_t shared(const PagePool& pool, const Keeping& keeping, std::size_t first,
+                                     std::size_t last) const noexcept {
+        std::size_t found = 0;
+        last = std::min(last, count_);
+        // Beyond one ring the pages come again.
+        if (last > first && last - first > keeping.ring()) first = last - keeping.ring();
+        for (std::size_t i = first; i < last; ++i) found += pool.shared(pages_[i]) ? 1 : 0;
+        return found;
+    }
+    /// Makes the pages of entries [first, last) the sequence's own before they are written.
+    void separate(PagePool& pool, std::size_t first, std::size_t last) noexcept {
+        for (std::size_t i = first; i < std::min(last, count_); ++i) {
+            if (!pool.shared(pages_[i])) continue;
+            const PageIndex from = pages_[i];
+            const PageIndex to = pool.copy(from);
+            for (std::size_t entry = 0; entry < count_; ++entry) {
+                if (pages_[entry] == from) pages_[entry] = to;
+            }
+        }
+    }
 
 private:
+    /// Entries below `entries` that are pages of their own: they come first.
+    static std::size_t own(const Keeping& keeping, std::size_t entries) noexcept {
+        return keeping.pages(std::uint64_t{entries} * keeping.page_tokens);
+    }
+
     std::span<PageIndex> pages_;
-    std::uint32_t page_tokens_ = 16;
     std::size_t count_ = 0;
 };
 

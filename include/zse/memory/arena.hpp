@@ -1,35 +1,101 @@
 // SPDX-License-Identifier: Apache-2.0
-// Host memory taken from the system in one piece, on a reservation; large pieces on 2 MB pages where they
-// exist.
+// Host memory taken from the system in one piece, on a reservation; large pieces on huge pages where the system
+// gives them.
 #pragma once
 
 #include <zse/memory/ledger.hpp>
 
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <cstddef>
+#include <cstring>
 #include <span>
 
 namespace zse::inline v1 {
 namespace memory {
 
+/// The pages that an arena lies on. Which ones it has costs or gains speed and no bytes.
+enum class Backing : std::uint8_t {
+    plain,        ///< pages of 4 KiB
+    transparent,  ///< huge pages were asked for, and the kernel gives them as it can
+    huge,         ///< huge pages that were set aside (vm.nr_hugepages)
+};
+
+constexpr std::string_view name(Backing backing) noexcept {
+    constexpr std::array<std::string_view, 3> names{"plain", "transparent", "huge"};
+    return names[static_cast<std::size_t>(backing)];
+}
+
+/// How arenas are taken from the system.
+struct Mapping {
+    Backing best = Backing::transparent;  ///< tried first; then the next lower ones
+    bool locked = false;                  ///< kept out of swap (mlock)
+};
+
 /// One anonymous mapping, zeroed by the system, that the ledger counts. Move-only.
 class Arena {
 public:
-    /// A huge page: mappings of at least this size begin at a multiple of it, and ask for huge pages.
-    static constexpr Bytes huge_page = MiB(2);
-
     Arena() = default;
 
-    /// Maps exactly the reservation's bytes, rounded up to the system's page; throws out_of_memory.
-    explicit Arena(Reservation reservation) : reservation_(std::move(reservation)) {
+    /// Maps exactly arena_bytes() of the reservation; throws out_of_memory.
+    explicit Arena(Reservation reservation, const Mapping& how = {}) : reservation_(std::move(reservation)) {
         if (reservation_.bytes() == 0) return;
-        size_ = round_up(reservation_.bytes(), system_page);
-        const bool huge = size_ >= huge_page;
+        size_ = arena_bytes(reservation_.bytes());
+        if (size_ >= huge_page && how.best == Backing::huge) map_huge();
+        if (base_ == nullptr) map_small(how.best);
+        if (how.locked && ::mlock(base_, size_) != 0) {
+            const int why = errno;
+            ::munmap(base_, size_);
+            throw Error(ErrorCode::out_of_memory,
+                        text("the system refused to lock ", size_, " bytes for ", name(reservation_.kind()),
+                             " in memory (", std::strerror(why), "); raise the limit (ulimit -l), or leave --mlock out"));
+        }
+        reservation_.ledger()->took(reservation_.tier(), reservation_.kind(), reservation_.bytes(), size_);
+    }
+    Arena(Arena&& other) noexcept { swap(other); }
+    Arena& operator=(Arena&& other) noexcept {
+        Arena old(std::move(other));
+        swap(old);
+        return *this;
+    }
+    ~Arena() {
+        if (base_ == nullptr) return;
+        uses(0);
+        reservation_.ledger()->gave_back(reservation_.tier(), reservation_.kind(), reservation_.bytes(),
+                                         size_);
+        ::munmap(base_, size_);
+    }
+
+    [[nodiscard]] std::byte* data() const noexcept { return base_; }
+    [[nodiscard]] Bytes size() const noexcept { return reservation_.bytes(); }
+    [[nodiscard]] std::span<std::byte> bytes() const noexcept { return {base_, size()}; }
+    [[nodiscard]] Backing backing() const noexcept { return backing_; }
+
+    /// Tells the ledger how many of the bytes are in use now: its peaks show whether a plan was too large.
+    void uses(Bytes bytes) noexcept {
+        if (bytes == used_ || reservation_.ledger() == nullptr) return;
+        reservation_.ledger()->uses(reservation_.tier(), reservation_.kind(),
+                                    static_cast<std::int64_t>(bytes) - static_cast<std::int64_t>(used_));
+        used_ = bytes;
+    }
+
+private:
+    static constexpr int anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
+
+    /// On huge pages that were set aside; leaves no base where there are too few.
+    void map_huge() noexcept {
+        // MAP_POPULATE: a page that is missing shows now, and not as a fatal signal at its first use.
+        void* mapped = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, anonymous | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+        if (mapped == MAP_FAILED) return;
+        base_ = static_cast<std::byte*>(mapped);
+        backing_ = Backing::huge;
+    }
+    void map_small(Backing best) {
+        const bool huge = size_ >= huge_page && best != Backing::plain;
         // Mapping more than needed and giving back both ends is how an aligned address is had from mmap.
         const Bytes slack = huge ? huge_page : 0;
-        void* mapped = ::mmap(nullptr, saturating_add(size_, slack), PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* mapped = ::mmap(nullptr, saturating_add(size_, slack), PROT_READ | PROT_WRITE, anonymous, -1, 0);
         if (mapped == MAP_FAILED) {
             throw Error(ErrorCode::out_of_memory,
                         text("the system refused ", size_, " bytes for ", name(reservation_.kind()),
@@ -42,45 +108,31 @@ public:
             const Bytes tail = address + slack - aligned;
             if (tail > 0) ::munmap(reinterpret_cast<void*>(aligned + size_), tail);
             address = aligned;
-            ::madvise(reinterpret_cast<void*>(address), size_,
-                      MADV_HUGEPAGE);  // a hint: refusal costs speed only
+            const bool asked = ::madvise(reinterpret_cast<void*>(address), size_, MADV_HUGEPAGE) == 0;
+            backing_ = asked ? Backing::transparent : Backing::plain;
         }
         base_ = reinterpret_cast<std::byte*>(address);
-        reservation_.ledger()->took(reservation_.tier(), reservation_.kind(), reservation_.bytes(), size_);
     }
-    Arena(Arena&& other) noexcept { swap(other); }
-    Arena& operator=(Arena&& other) noexcept {
-        Arena old(std::move(other));
-        swap(old);
-        return *this;
-    }
-    ~Arena() {
-        if (base_ == nullptr) return;
-        reservation_.ledger()->gave_back(reservation_.tier(), reservation_.kind(), reservation_.bytes(),
-                                         size_);
-        ::munmap(base_, size_);
-    }
-
-    [[nodiscard]] std::byte* data() const noexcept { return base_; }
-    [[nodiscard]] Bytes size() const noexcept { return reservation_.bytes(); }
-    [[nodiscard]] std::span<std::byte> bytes() const noexcept { return {base_, size()}; }
-
-private:
     void swap(Arena& other) noexcept {
         std::swap(reservation_, other.reservation_);
         std::swap(base_, other.base_);
         std::swap(size_, other.size_);
+        std::swap(used_, other.used_);
+        std::swap(backing_, other.backing_);
     }
 
     Reservation reservation_;
     std::byte* base_ = nullptr;
     Bytes size_ = 0;
+    Bytes used_ = 0;
+    Backing backing_ = Backing::plain;
 };
 
 /// Hands out aligned pieces of an arena one after the other; they are given back with the arena.
 class Carver {
 public:
-    explicit Carver(std::span<std::byte> bytes) noexcept : bytes_(bytes) {}
+    Carver() = default;
+    explicit Carver(std::span<std::byte> bytes) noexcept : bytes_(bytes), size_(bytes.size()) {}
 
     /// `count` objects at a 64-byte boundary. The caller planned them; running out is a defect of the plan.
     template <class T>
@@ -94,6 +146,8 @@ public:
         bytes_ = bytes_.subspan(need);
         return {first, count};
     }
+    /// Bytes handed out so far.
+    [[nodiscard]] Bytes taken() const noexcept { return size_ - bytes_.size(); }
 
     /// What take<T>(count) consumes: the plan's side of it.
     template <class T>
@@ -103,6 +157,7 @@ public:
 
 private:
     std::span<std::byte> bytes_;
+    Bytes size_ = 0;
 };
 
 }  // namespace memory

@@ -5,9 +5,10 @@
 
 #include <zse/memory/plan.hpp>
 
-#include <atomic>
+#include <algorithm>
 #include <limits>
 #include <mutex>
+#include <utility>
 
 namespace zse::inline v1 {
 namespace memory {
@@ -48,74 +49,108 @@ private:
     Bytes bytes_ = 0;
 };
 
-/// Counts reserved and held bytes per tier and kind, and refuses what would break a tier's cap. Thread-safe.
+/// The bytes that each tier may hold in all; a tier with 0 does not exist.
+struct Caps {
+    static constexpr Bytes unlimited = std::numeric_limits<Bytes>::max();
+
+    Bytes gpu = unlimited;
+    Bytes host = unlimited;
+    Bytes disk = unlimited;
+
+    [[nodiscard]] constexpr Bytes operator[](Tier tier) const noexcept {
+        return tier == Tier::gpu ? gpu : (tier == Tier::host ? host : disk);
+    }
+    friend constexpr bool operator==(const Caps&, const Caps&) = default;
+};
+
+/// Counts bytes per tier and kind, and refuses what would break a tier's cap: caps count whole pages of the system,
+/// since those are what a tier really holds. Thread-safe.
 class Ledger {
 public:
-    static constexpr Bytes uncapped = std::numeric_limits<Bytes>::max();
-
-    explicit Ledger(Bytes host_cap = uncapped) noexcept { caps_[index(Tier::host)] = host_cap; }
+    Ledger() = default;
+    explicit Ledger(const Caps& caps) noexcept : caps_(caps) {}
     Ledger(const Ledger&) = delete;
     Ledger& operator=(const Ledger&) = delete;
 
-    /// Reserves, or says how many bytes the tier lacks.
+    /// Reserves an arena of `bytes`, or says how many bytes the tier lacks.
     Result<Reservation> reserve(Tier tier, Kind kind, Bytes bytes) {
         const std::lock_guard lock(mutex_);
-        const Bytes taken = reserved_[index(tier)].total();
-        const Bytes cap = caps_[index(tier)];
+        Side& side = sides_[index(tier)];
+        const Bytes taken = side.reserved.total();
+        const Bytes cap = caps_[tier];
         const Bytes free = cap > taken ? cap - taken : 0;
-        if (bytes > free) {
-            return Error(
-                ErrorCode::out_of_memory,
-                text("tier ", name(tier), " has ", free, " bytes free of ", cap, ", but ", name(kind),
-                     " needs ", bytes, "; raise its cap, shorten the context or use fewer bits"));
+        const Bytes whole = arena_bytes(bytes);
+        if (whole > free) {
+            return Error(ErrorCode::out_of_memory,
+                         text("tier ", name(tier), " has ", free, " bytes free of ", cap, ", but ", name(kind),
+                              " needs ", whole, ", ", whole - free,
+                              " more; raise its cap, shorten the context or use fewer bits"));
         }
-        reserved_[index(tier)][kind] += bytes;
+        side.reserved[kind] += bytes;
+        side.reserved[Kind::rounding] += whole - bytes;
         return Reservation(*this, tier, kind, bytes);
     }
 
-    /// Bytes that were really taken from the system, rounding included.
+    /// Bytes taken from the system now, rounding included.
     [[nodiscard]] TierPlan held(Tier tier) const {
         const std::lock_guard lock(mutex_);
-        return held_[index(tier)];
+        return sides_[index(tier)].held;
     }
     /// Bytes promised, taken or not.
     [[nodiscard]] TierPlan reserved(Tier tier) const {
         const std::lock_guard lock(mutex_);
-        return reserved_[index(tier)];
+        return sides_[index(tier)].reserved;
     }
-    /// Most bytes ever held at once in a tier.
-    [[nodiscard]] Bytes peak(Tier tier) const {
+    /// Most bytes of each kind in use at once since open or the last reset. Kinds that are handed out page by page or
+    /// row by row count what was handed out; the others all that they hold.
+    [[nodiscard]] TierPlan peak(Tier tier) const {
         const std::lock_guard lock(mutex_);
-        return peak_[index(tier)];
+        return sides_[index(tier)].peak;
     }
+    /// Begins to look for peaks anew, from what is in use now.
+    void reset_peaks() {
+        const std::lock_guard lock(mutex_);
+        for (Side& side : sides_) side.peak = side.used;
+    }
+    [[nodiscard]] const Caps& caps() const noexcept { return caps_; }
 
     /// Called by arenas where memory is mapped and unmapped, with the mapping's size.
     void took(Tier tier, Kind kind, Bytes asked, Bytes mapped) noexcept {
         const std::lock_guard lock(mutex_);
-        held_[index(tier)][kind] += asked;
-        held_[index(tier)][Kind::rounding] += mapped - asked;
-        const Bytes now = held_[index(tier)].total();
-        if (now > peak_[index(tier)]) peak_[index(tier)] = now;
+        Side& side = sides_[index(tier)];
+        side.held[kind] += asked;
+        side.held[Kind::rounding] += mapped - asked;
     }
     void gave_back(Tier tier, Kind kind, Bytes asked, Bytes mapped) noexcept {
         const std::lock_guard lock(mutex_);
-        held_[index(tier)][kind] -= asked;
-        held_[index(tier)][Kind::rounding] -= mapped - asked;
+        Side& side = sides_[index(tier)];
+        side.held[kind] -= asked;
+        side.held[Kind::rounding] -= mapped - asked;
+    }
+    /// Of the bytes held, so many more (or fewer) are in use.
+    void uses(Tier tier, Kind kind, std::int64_t more) noexcept {
+        const std::lock_guard lock(mutex_);
+        Side& side = sides_[index(tier)];
+        side.used[kind] += static_cast<Bytes>(more);
+        side.peak[kind] = std::max(side.peak[kind], side.used[kind]);
     }
 
 private:
     friend class Reservation;
+    struct Side {
+        TierPlan reserved, held, used, peak;
+    };
     static constexpr std::size_t index(Tier tier) noexcept { return static_cast<std::size_t>(tier); }
     void release(Tier tier, Kind kind, Bytes bytes) noexcept {
         const std::lock_guard lock(mutex_);
-        reserved_[index(tier)][kind] -= bytes;
+        TierPlan& reserved = sides_[index(tier)].reserved;
+        reserved[kind] -= bytes;
+        reserved[Kind::rounding] -= arena_bytes(bytes) - bytes;
     }
 
     mutable std::mutex mutex_;
-    std::array<Bytes, tier_count> caps_{uncapped, uncapped, uncapped};
-    std::array<TierPlan, tier_count> reserved_{};
-    std::array<TierPlan, tier_count> held_{};
-    std::array<Bytes, tier_count> peak_{};
+    Caps caps_;
+    std::array<Side, tier_count> sides_{};
 };
 
 inline Reservation::~Reservation() {

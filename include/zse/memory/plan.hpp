@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstddef>
+#include <span>
 #include <string_view>
 
 namespace zse::inline v1 {
@@ -15,22 +16,33 @@ namespace memory {
 /// Where bytes live, fastest first.
 enum class Tier : std::uint8_t { gpu, host, disk };
 inline constexpr std::size_t tier_count = 3;
+inline constexpr std::array<Tier, tier_count> all_tiers{Tier::gpu, Tier::host, Tier::disk};
 
 /// What bytes are for.
 enum class Kind : std::uint8_t {
-    weights,      ///< packed matrices, norms, biases
-    kv,           ///< pages of keys and values
-    scratch,      ///< activations of one step, shared by buffers that never live together
-    logits,       ///< `[output_rows, vocabulary]` float32
-    sampling,     ///< candidate lists of the sampler
-    page_tables,  ///< which page holds which tokens of a sequence
-    control,      ///< token histories and the arrays that describe a step
-    rounding,     ///< what whole pages of the system add to the kinds above
+    weights,       ///< packed matrices, norms, biases
+    kv,            ///< pages of keys and values
+    prompt_cache,  ///< pages that no sequence uses, kept for prompts that begin alike
+    scratch,       ///< activations of one step, shared by buffers that never live together
+    logits,        ///< `[output_rows, vocabulary]` float32
+    sampling,      ///< candidate lists of the sampler
+    staging,       ///< buffers through which bytes move from tier to tier
+    page_tables,   ///< which page holds which tokens of a sequence, and who shares it
+    tokenizer,     ///< tokens, merges and their tables
+    control,       ///< token histories, the arrays that describe a step, where matrices lie
+    rounding,      ///< what whole pages of the system add to the kinds above
 };
-inline constexpr std::size_t kind_count = 8;
+inline constexpr std::size_t kind_count = 11;
 
 /// The system's page: every arena is a whole number of these.
-inline constexpr Bytes system_page = 4096;
+inline constexpr Bytes system_page = KiB(4);
+/// A huge page: arenas of at least this size are a whole number of these, whatever pages the system gives.
+inline constexpr Bytes huge_page = MiB(2);
+
+/// Bytes of an arena that holds `bytes`: with what rounding to whole pages adds.
+constexpr Bytes arena_bytes(Bytes bytes) noexcept {
+    return round_up(bytes, bytes >= huge_page ? huge_page : system_page);
+}
 
 constexpr std::string_view name(Tier tier) noexcept {
     constexpr std::array<std::string_view, tier_count> names{"gpu", "host", "disk"};
@@ -39,7 +51,8 @@ constexpr std::string_view name(Tier tier) noexcept {
 
 constexpr std::string_view name(Kind kind) noexcept {
     constexpr std::array<std::string_view, kind_count> names{
-        "weights", "kv", "scratch", "logits", "sampling", "page_tables", "control", "rounding"};
+        "weights", "kv",          "prompt_cache", "scratch", "logits",  "sampling",
+        "staging", "page_tables", "tokenizer",    "control", "rounding"};
     return names[static_cast<std::size_t>(kind)];
 }
 
@@ -58,12 +71,25 @@ struct TierPlan {
     friend constexpr bool operator==(const TierPlan&, const TierPlan&) = default;
 };
 
+/// A pool of equal pages.
+struct PoolPlan {
+    Tier tier = Tier::host;
+    std::uint64_t pages = 0;
+    Bytes page_bytes = 0;
+    std::uint64_t sequence_pages = 0;  ///< pages of a sequence that fills its context
+
+    [[nodiscard]] constexpr Bytes bytes() const noexcept { return saturating_mul(pages, page_bytes); }
+    friend constexpr bool operator==(const PoolPlan&, const PoolPlan&) = default;
+};
+
 /// Bytes by tier and kind, and the few counts that the sizes follow from.
 struct Plan {
+    static constexpr std::size_t most_pools = 16;
+
     TierPlan gpu, host, disk;
-    std::uint64_t kv_pages = 0;    ///< pages in the pool
-    Bytes kv_page_bytes = 0;       ///< bytes of one page, all layers of its group
-    Bytes kv_bytes_per_token = 0;  ///< codes and scales of one token, all layers, without page padding
+    std::array<PoolPlan, most_pools> pools{};  ///< one for each group of layers whose cache is alike
+    std::size_t pool_count = 0;
+    Bytes kv_bytes_per_token = 0;  ///< codes and scales of one new token, all layers, without page padding
     Bytes scratch_per_thread = 0;  ///< the part of scratch that each thread has to itself
     std::uint64_t parameters = 0;  ///< weights of the model, counted once
 
@@ -76,16 +102,42 @@ struct Plan {
     [[nodiscard]] constexpr Bytes total() const noexcept {
         return saturating_add(saturating_add(gpu.total(), host.total()), disk.total());
     }
+    /// Bytes of one kind in all tiers.
+    [[nodiscard]] constexpr Bytes of(Kind kind) const noexcept {
+        return saturating_add(saturating_add(gpu[kind], host[kind]), disk[kind]);
+    }
+    [[nodiscard]] constexpr std::span<const PoolPlan> kv_pools() const noexcept {
+        return {pools.data(), pool_count};
+    }
+    /// Bytes of the pages of one sequence that fills its context.
+    [[nodiscard]] constexpr Bytes kv_bytes_per_sequence() const noexcept {
+        Bytes sum = 0;
+        for (const PoolPlan& pool : kv_pools()) {
+            sum = saturating_add(sum, saturating_mul(pool.sequence_pages, pool.page_bytes));
+        }
+        return sum;
+    }
     friend constexpr bool operator==(const Plan&, const Plan&) = default;
 
-    /// Plans `bytes` of `kind`, and what rounding them up to whole system pages adds.
+    /// Plans an arena of `bytes` of `kind`, and what rounding it up to whole pages of the system adds.
     constexpr void add(Tier tier, Kind kind, Bytes bytes) noexcept {
         TierPlan& part = (*this)[tier];
         part[kind] = saturating_add(part[kind], bytes);
-        const Bytes tail = bytes % system_page;
-        part[Kind::rounding] = saturating_add(part[Kind::rounding], tail == 0 ? 0 : system_page - tail);
+        part[Kind::rounding] = saturating_add(part[Kind::rounding], arena_bytes(bytes) - bytes);
     }
 };
+
+/// The bytes of several engines that live together.
+constexpr Plan operator+(const Plan& a, const Plan& b) noexcept {
+    Plan sum = a;
+    for (const Tier tier : all_tiers) {
+        for (std::size_t i = 0; i < kind_count; ++i) {
+            sum[tier].kinds[i] = saturating_add(sum[tier].kinds[i], b[tier].kinds[i]);
+        }
+    }
+    sum.parameters += b.parameters;
+    return sum;
+}
 
 }  // namespace memory
 }  // namespace zse::inline v1

@@ -10,6 +10,14 @@
 namespace zse::inline v1 {
 namespace tiers {
 
+/// Memory of the host that stands in for the gpu tier where there is none: as capped, and as fast as memory is.
+struct arena {
+    static constexpr auto policy_family = policy::Family::tiers;
+    static constexpr policy::Sentence spelling{"tiers::arena"};
+    static constexpr std::string_view name = "arena";
+    static constexpr memory::Tier tier = memory::Tier::gpu;
+};
+
 /// Memory of the host.
 struct host {
     static constexpr auto policy_family = policy::Family::tiers;
@@ -51,6 +59,20 @@ struct chain {
                             "order gpu, host, disk",
                         detail::descending<First, Rest...>()>());
 };
+
+/// Whether a policy has a tier.
+template <class P, memory::Tier T>
+constexpr bool has = P::tier == T;
+template <class... P, memory::Tier T>
+constexpr bool has<chain<P...>, T> = ((P::tier == T) || ...);
+
+/// Whether the processor reaches all tiers of a policy, and host memory is one of them.
+template <class P>
+constexpr bool on_host = false;
+template <>
+inline constexpr bool on_host<host> = true;
+template <>
+inline constexpr bool on_host<chain<arena, host>> = true;
 
 /// A chain of one tier is that tier.
 template <class T>

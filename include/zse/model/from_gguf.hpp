@@ -4,6 +4,8 @@
 
 #include <zse/io/gguf.hpp>
 #include <zse/model/spec.hpp>
+#include <zse/tokenizer/from_gguf.hpp>
+#include <zse/tokenizer/tokenizer.hpp>
 
 #include <optional>
 #include <string>
@@ -168,15 +170,10 @@ inline ModelSpec spec_from_gguf(const io::Gguf& file) {
         formats.gate = matrix_format(file, layer_name(layer, "ffn_gate"), spec.feed_forward, spec.hidden);
         formats.up = matrix_format(file, layer_name(layer, "ffn_up"), spec.feed_forward, spec.hidden);
         formats.down = matrix_format(file, layer_name(layer, "ffn_down"), spec.hidden, spec.feed_forward);
-        if (spec.run_count > 0 && spec.runs[spec.run_count - 1].formats == formats) {
-            ++spec.runs[spec.run_count - 1].count;
-            continue;
-        }
-        if (spec.run_count == ModelSpec::most_runs) {
-            throw Error(ErrorCode::unsupported,
-                        text("the formats of the layers change more than ", ModelSpec::most_runs, " times"));
-        }
-        spec.runs[spec.run_count++] = {1, formats};
+        spec.append({1, formats, 0});
+    }
+    if (file.find_string("tokenizer.ggml.model")) {
+        spec.tokenizer_bytes = tokenizer::Tokenizer::footprint(tokenizer::data_from_gguf(file));
     }
     return spec;
 }

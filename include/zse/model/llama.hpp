@@ -35,7 +35,7 @@ struct ModelWeights {
 /// computes.
 template <class Attention>
 struct Llama {
-    /// Layers of a batch, `weights.layer(i)` and `cache.layer(i)` for each, then logits `[output rows, vocabulary]`.
+    /// Layers of a batch, `weights.layer(i)`, `cache.layer(i)` and `cache.kernels(i)` for each, then logits `[output rows, vocabulary]`.
     /// Buffers are as large as `limits` allow, so that a real step has the plan's layout.
     template <exec::Executor X, class Weights, class Cache>
     static constexpr void forward(X& x, const ModelSpec& spec, const Limits& limits, const Weights& weights,
@@ -45,8 +45,7 @@ struct Llama {
         exec::Buffer<float, X> hidden(x, most * spec.hidden);
         exec::Buffer<float, X> cosines(x, most * spec.rope_dim);
         exec::Buffer<float, X> sines(x, most * spec.rope_dim);
-        Step step{spec,          limits,         batch,       top.rows, cache.kernels(),
-                  hidden.data(), cosines.data(), sines.data()};
+        Step step{spec, limits, batch, top.rows, hidden.data(), cosines.data(), sines.data()};
         step.rows = X::records ? most : batch.rows.rows;
         x.run(kernels::Embed{top.embedding, batch.tokens, step.rows, hidden.data()});
         x.run(kernels::RopeAngles{batch.rows.positions, step.rows, spec.rope_dim, spec.rope_base,
@@ -56,9 +55,12 @@ struct Llama {
         std::uint32_t layer = 0;
         for (std::uint32_t run = 0; run < spec.run_count; ++run) {
             const std::uint32_t end = layer + spec.runs[run].count;
-            // Equal layers leave the scratch as they found it, so one stands for its run in a plan.
-            for (std::uint32_t i = layer; i < (X::records ? layer + 1 : end); ++i) {
-                attend(x, step, weights.layer(i), cache.layer(i));
+            // Layers leave the scratch as they found it, so one of each kind is enough for a plan.
+            for (std::uint32_t i = layer; i < end; ++i) {
+                if constexpr (X::records) {
+                    if (i > layer && cache.alike(i, i - 1)) continue;
+                }
+                attend(x, step, weights.layer(i), cache.layer(i), cache.kernels(i));
                 feed_forward(x, step, weights.layer(i));
             }
             layer = end;
@@ -81,7 +83,6 @@ private:
         const Limits& limits;
         const Batch& batch;
         const kernels::RowKernels* kernels;
-        attention::CacheKernels cache;
         float* hidden;
         const float* cosines;
         const float* sines;
@@ -119,7 +120,8 @@ private:
     }
 
     template <class X>
-    static constexpr void attend(X& x, const Step& step, const LayerWeights& w, const kv::LayerCache& cache) {
+    static constexpr void attend(X& x, const Step& step, const LayerWeights& w, const kv::LayerState& state,
+                                 const attention::LayerKernels& cache_kernels) {
         const ModelSpec& spec = step.spec;
         const std::size_t most = step.limits.step_tokens;
         const std::size_t q_width = spec.q_width();
@@ -138,14 +140,17 @@ private:
                       {w.k, k, stride, false, w.k_bias},
                       {w.v, v, stride, false, w.v_bias}}));
         normed.buffer.release();
-        x.run(kv::RopeAppend{step.kernels, step.batch.rows, cache, q, k, v, stride, spec.heads, step.cosines,
+        x.run(kv::RopeAppend{step.kernels, state.rows, state.cache, q, k, v, stride, spec.heads, step.cosines,
                              step.sines, spec.rope_dim, spec.rope_pairs});
 
         exec::Buffer<float, X> attended(x, most * q_width);
         attention::Arguments arguments;
-        arguments.batch = step.batch.rows;
-        arguments.cache = cache;
-        arguments.kernels = step.cache;
+        arguments.batch = state.rows;
+        arguments.cache = state.cache;
+        arguments.old_cache = state.old;
+        arguments.kernels = cache_kernels.recent;
+        arguments.old_kernels = cache_kernels.old;
+        arguments.window = state.window;
         arguments.q = q;
         arguments.q_stride = stride;
         arguments.out = attended.data();
@@ -172,7 +177,9 @@ private:
         Input<X> normed(x, {&w.gate, &w.up}, most, step.rows, spec.hidden);
         x.run(kernels::RmsNorm{step.kernels, step.hidden, w.mlp_norm, nullptr, spec.rms_epsilon,
                                normed.activations});
-        Input<X> gated(x, {&w.down}, most, step.rows, spec.feed_forward);
+        // A row that goes through several experts holds an activation for each of them.
+        const std::size_t blocks = std::max(spec.experts_used, 1u);
+        Input<X> gated(x, {&w.down}, most * blocks, step.rows, spec.feed_forward);
         x.run(kernels::GatedLinear{step.kernels, normed.activations, w.gate, w.up, gated.activations});
         x.run(linear(step.kernels, gated.activations, {{w.down, step.hidden, spec.hidden, true}}));
     }

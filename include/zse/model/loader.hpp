@@ -8,8 +8,10 @@
 #include <zse/model/from_gguf.hpp>
 #include <zse/model/planner.hpp>
 
+#include <array>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <vector>
 
 namespace zse::inline v1 {
@@ -18,50 +20,68 @@ namespace model {
 /// Told how many of how many bytes of weights are in place.
 using LoadProgress = std::function<void(Bytes done, Bytes total)>;
 
-/// The weights of a model in an arena, with kernels bound. Holds no file.
+/// Where weights go: an arena for each tier that has some, and room for what says where they lie.
+struct WeightArenas {
+    memory::Arena gpu;
+    memory::Arena host;
+};
+
+/// The weights of a model, with kernels bound. Holds no file.
 ///
-/// The arena holds the vectors first and then one part for each thread. A part holds the thread's share of every matrix
+/// An arena holds the vectors first and then one part for each thread. A part holds the thread's share of every matrix
 /// in the order in which a step reads them, so that a thread reads one stretch of memory from end to end.
 template <class WeightPolicy>
 class LoadedWeights {
 public:
     using Layout = WeightLayout<WeightPolicy>;
 
-    /// Reads every tensor on the team's threads. The arena has exactly Layout::bytes(spec).
-    LoadedWeights(const io::Gguf& file, const ModelSpec& spec, memory::Arena arena, exec::Team& team,
-                  kernels::Isa isa, const LoadProgress& progress)
-        : arena_(std::move(arena)) {
-        Loader loader{file, team, progress, isa, memory::Carver(arena_.bytes()), arena_.size(), 0, {}};
+    /// Reads every tensor on the team's threads. The arenas have exactly Layout::bytes(spec, placement, tier); `control`
+    /// has room for what ControlLayout counts.
+    LoadedWeights(const io::Gguf& file, const ModelSpec& spec, const Placement& placement, WeightArenas arenas,
+                  memory::Carver& control, exec::Team& team, kernels::Isa isa, const LoadProgress& progress)
+        : arenas_(std::move(arenas)), layers_(control.take<LayerWeights>(spec.layers)) {
+        const Bytes total = arenas_.gpu.size() + arenas_.host.size();
+        Loader loader{file,
+                      team,
+                      progress,
+                      isa,
+                      {memory::Carver(arenas_.gpu.bytes()), memory::Carver(arenas_.host.bytes())},
+                      total,
+                      0,
+                      {}};
+        const memory::Tier output = placement.of_output();
         top_ = Layout::top(spec);
         top_.rows = kernels::row_kernels(isa);
-        if (!spec.tied_output) loader.plan(top_.embedding, "token_embd.weight");
-        top_.output_norm = loader.place_floats("output_norm.weight", spec.hidden);
-        if (spec.rope_factors)
-            top_.rope_factors = loader.place_floats("rope_freqs.weight", spec.rope_dim / 2);
-        layers_.reserve(spec.layers);  // matrices are referred to while they are placed
+        if (!spec.tied_output) loader.plan(memory::Tier::host, top_.embedding, "token_embd.weight");
+        top_.output_norm = loader.place_floats(output, "output_norm.weight", spec.hidden);
+        if (spec.rope_factors) {
+            top_.rope_factors = loader.place_floats(memory::Tier::host, "rope_freqs.weight", spec.rope_dim / 2);
+        }
         for (std::uint32_t run = 0, index = 0; run < spec.run_count; ++run) {
             for (std::uint32_t i = 0; i < spec.runs[run].count; ++i, ++index) {
-                LayerWeights& w = layers_.emplace_back(Layout::layer(spec, spec.runs[run].formats));
-                w.attention_norm = loader.place_floats(detail::layer_name(index, "attn_norm"), spec.hidden);
-                w.mlp_norm = loader.place_floats(detail::layer_name(index, "ffn_norm"), spec.hidden);
+                const memory::Tier tier = placement.of_layer(index);
+                LayerWeights& w = *std::construct_at(&layers_[index], Layout::layer(spec, spec.runs[run].formats));
+                w.attention_norm = loader.place_floats(tier, detail::layer_name(index, "attn_norm"), spec.hidden);
+                w.mlp_norm = loader.place_floats(tier, detail::layer_name(index, "ffn_norm"), spec.hidden);
                 if (spec.qkv_bias) {
-                    w.q_bias = loader.place_floats(text("blk.", index, ".attn_q.bias"), spec.q_width());
-                    w.k_bias = loader.place_floats(text("blk.", index, ".attn_k.bias"), spec.kv_width());
-                    w.v_bias = loader.place_floats(text("blk.", index, ".attn_v.bias"), spec.kv_width());
+                    w.q_bias = loader.place_floats(tier, text("blk.", index, ".attn_q.bias"), spec.q_width());
+                    w.k_bias = loader.place_floats(tier, text("blk.", index, ".attn_k.bias"), spec.kv_width());
+                    w.v_bias = loader.place_floats(tier, text("blk.", index, ".attn_v.bias"), spec.kv_width());
                 }
-                loader.plan(w.q, detail::layer_name(index, "attn_q"));
-                loader.plan(w.k, detail::layer_name(index, "attn_k"));
-                loader.plan(w.v, detail::layer_name(index, "attn_v"));
-                loader.plan(w.o, detail::layer_name(index, "attn_output"));
-                loader.plan(w.gate, detail::layer_name(index, "ffn_gate"));
-                loader.plan(w.up, detail::layer_name(index, "ffn_up"));
-                loader.plan(w.down, detail::layer_name(index, "ffn_down"));
+                loader.plan(tier, w.q, detail::layer_name(index, "attn_q"));
+                loader.plan(tier, w.k, detail::layer_name(index, "attn_k"));
+                loader.plan(tier, w.v, detail::layer_name(index, "attn_v"));
+                loader.plan(tier, w.o, detail::layer_name(index, "attn_output"));
+                loader.plan(tier, w.gate, detail::layer_name(index, "ffn_gate"));
+                loader.plan(tier, w.up, detail::layer_name(index, "ffn_up"));
+                loader.plan(tier, w.down, detail::layer_name(index, "ffn_down"));
             }
         }
-        loader.plan(top_.output, spec.tied_output ? "token_embd.weight" : "output.weight");
-        parts_.resize(loader.planned.size() * team.size());
-        loader.place_matrices(parts_);
+        loader.plan(output, top_.output, spec.tied_output ? "token_embd.weight" : "output.weight");
+        loader.place_matrices(control.take<const std::byte*>(ControlLayout::matrices(spec) * team.size()));
         if (spec.tied_output) top_.embedding = top_.output;
+        arenas_.gpu.uses(loader.carvers[0].taken());
+        arenas_.host.uses(loader.carvers[1].taken());
     }
 
     [[nodiscard]] const ModelWeights& top() const noexcept { return top_; }
@@ -109,40 +129,47 @@ private:
         exec::Team& team;
         const LoadProgress& progress;
         kernels::Isa isa;
-        memory::Carver carver;
+        std::array<memory::Carver, 2> carvers;  ///< by tier: gpu, host
         Bytes total;
         Bytes done;
-        std::vector<std::pair<kernels::Matrix*, const io::TensorInfo*>> planned;
+        struct Planned {
+            memory::Tier tier;
+            kernels::Matrix* matrix;
+            const io::TensorInfo* tensor;
+        };
+        std::vector<Planned> planned;
 
-        const float* place_floats(const std::string& name, std::uint64_t count) {
+        memory::Carver& carver(memory::Tier tier) { return carvers[tier == memory::Tier::gpu ? 0 : 1]; }
+
+        const float* place_floats(memory::Tier tier, const std::string& name, std::uint64_t count) {
             const io::TensorInfo& tensor = detail::vector_tensor(file, name, count);
-            const std::span<float> place = carver.take<float>(count);
+            const std::span<float> place = carver(tier).template take<float>(count);
             std::memcpy(place.data(), tensor.data.data(), count * sizeof(float));
             report(Layout::floats(count));
             return place.data();
         }
 
         /// Binds a matrix and notes it for place_matrices(), in the order of reading.
-        void plan(kernels::Matrix& matrix, const std::string& name) {
+        void plan(memory::Tier tier, kernels::Matrix& matrix, const std::string& name) {
             matrix.part_count = team.size();
             matrix.kernels = kernels::bind<WeightPolicy>(matrix.format, isa);
             if (matrix.kernels == nullptr) {
                 throw Error(ErrorCode::internal,
                             text("no kernels for ", weights::name(matrix.format), " in tensor ", name));
             }
-            planned.emplace_back(&matrix, &detail::matrix_tensor(file, name, matrix.rows, matrix.columns));
+            planned.push_back({tier, &matrix, &detail::matrix_tensor(file, name, matrix.rows, matrix.columns)});
         }
 
         void place_matrices(std::span<const std::byte*> pointers) {
             for (std::size_t part = 0; part < team.size(); ++part) {
                 for (std::size_t i = 0; i < planned.size(); ++i) {
                     pointers[i * team.size() + part] =
-                        carver.take<std::byte>(planned[i].first->part_bytes(part)).data();
+                        carver(planned[i].tier).template take<std::byte>(planned[i].matrix->part_bytes(part)).data();
                 }
             }
             for (std::size_t i = 0; i < planned.size(); ++i) {
-                planned[i].first->parts = pointers.data() + i * team.size();
-                pack(*planned[i].first, *planned[i].second);
+                planned[i].matrix->parts = pointers.data() + i * team.size();
+                pack(*planned[i].matrix, *planned[i].tensor);
             }
         }
 
@@ -178,10 +205,9 @@ private:
         }
     };
 
-    memory::Arena arena_;
+    WeightArenas arenas_;
     ModelWeights top_;
-    std::vector<LayerWeights> layers_;
-    std::vector<const std::byte*> parts_;  ///< `[matrix][thread]`
+    std::span<LayerWeights> layers_;
 };
 
 }  // namespace model

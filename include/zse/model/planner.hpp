@@ -3,8 +3,10 @@
 #pragma once
 
 #include <zse/exec/recorder.hpp>
+#include <zse/kv/pool.hpp>
 #include <zse/memory/arena.hpp>
 #include <zse/memory/plan.hpp>
+#include <zse/model/groups.hpp>
 #include <zse/model/llama.hpp>
 #include <zse/sampling/sampler.hpp>
 
@@ -17,6 +19,7 @@ namespace model {
 constexpr Limits resolved(const ModelSpec& spec, Limits limits) noexcept {
     if (limits.context == 0) limits.context = spec.trained_context;
     if (limits.output_rows == 0) limits.output_rows = limits.batch;
+    limits.gpu_layers = std::min(limits.gpu_layers, spec.layers + 1);
     return limits;
 }
 
@@ -33,6 +36,9 @@ constexpr std::string_view defect(const Limits& limits) noexcept {
     if (limits.threads == 0 || limits.threads > 256) return "threads must be 1 to 256";
     const auto page = limits.page_tokens;
     if (page != 1 && page != 8 && page != 16 && page != 32) return "a page must hold 1, 8, 16 or 32 tokens";
+    if (limits.kv_recent % 1024 != 0) return "the recent tokens that pruning keeps must be a multiple of 1024";
+    if (limits.kv_sinks != 0 && limits.kv_recent == 0) return "first tokens are kept where pruning drops others: say how many recent ones it keeps";
+    if (limits.kv_sinks > 256) return "pruning keeps at most 256 first tokens";
     return {};
 }
 
@@ -72,23 +78,41 @@ struct WeightLayout {
     static constexpr Bytes padded(Bytes bytes) noexcept { return round_up(bytes, alignment); }
     static constexpr Bytes floats(std::uint64_t count) noexcept { return padded(count * sizeof(float)); }
 
-    /// Bytes of a layer: seven matrices, two norms, and biases.
+    /// Bytes of a layer: attention, one feed-forward block or the experts with their router, two norms, and biases.
     static constexpr Bytes layer_bytes(const ModelSpec& spec, const LayerFormats& formats) noexcept {
         const LayerWeights w = layer(spec, formats);
         Bytes sum = 2 * floats(spec.hidden);
         if (spec.qkv_bias) sum += floats(spec.q_width()) + 2 * floats(spec.kv_width());
-        for (const kernels::Matrix& m : {w.q, w.k, w.v, w.o, w.gate, w.up, w.down}) sum += padded(m.bytes());
+        for (const kernels::Matrix& m : {w.q, w.k, w.v, w.o}) sum += padded(m.bytes());
+        const std::uint64_t blocks = std::max(spec.experts, 1u);
+        for (const kernels::Matrix& m : {w.gate, w.up, w.down}) {
+            sum = saturating_add(sum, saturating_mul(padded(m.bytes()), blocks));
+        }
+        if (spec.experts != 0) sum += padded(saturating_mul(spec.experts, spec.hidden) * sizeof(float));
         return sum;
     }
-    /// Bytes of all tensors.
-    static constexpr Bytes bytes(const ModelSpec& spec) noexcept {
-        const ModelWeights w = top(spec);
-        Bytes sum = padded(w.embedding.bytes()) + floats(spec.hidden);
-        if (!spec.tied_output) sum += padded(w.output.bytes());
-        if (spec.rope_factors) sum += floats(spec.rope_dim / 2);
-        for (std::uint32_t run = 0; run < spec.run_count; ++run) {
-            sum = saturating_add(
-                sum, saturating_mul(layer_bytes(spec, spec.runs[run].formats), spec.runs[run].count));
+    /// Bytes of the embedding, and of what comes after the last layer; a tied output matrix is the embedding.
+    static constexpr Bytes embedding_bytes(const ModelSpec& spec) noexcept {
+        return spec.tied_output ? 0 : padded(top(spec).embedding.bytes());
+    }
+    static constexpr Bytes output_bytes(const ModelSpec& spec) noexcept {
+        return padded(top(spec).output.bytes()) + floats(spec.hidden);
+    }
+    /// Bytes of all tensors that lie in a tier.
+    static constexpr Bytes bytes(const ModelSpec& spec, const Placement& placement, memory::Tier tier) noexcept {
+        Bytes sum = 0;
+        if (tier == memory::Tier::host) {
+            sum = embedding_bytes(spec);
+            if (spec.rope_factors) sum += floats(spec.rope_dim / 2);
+        }
+        if (placement.of_output() == tier) sum = saturating_add(sum, output_bytes(spec));
+        for (std::uint32_t run = 0, first = 0; run < spec.run_count; first += spec.runs[run++].count) {
+            // The layers of a run that lie in the gpu tier are its last ones.
+            const std::uint32_t count = spec.runs[run].count;
+            std::uint32_t there = 0;
+            while (there < count && placement.of_layer(first + count - 1 - there) == memory::Tier::gpu) ++there;
+            if (tier == memory::Tier::host) there = count - there;
+            sum = saturating_add(sum, saturating_mul(layer_bytes(spec, spec.runs[run].formats), there));
         }
         return sum;
     }
@@ -105,78 +129,109 @@ struct PlannedWeights {
         return WeightLayout<WeightPolicy>::top(spec);
     }
     [[nodiscard]] constexpr LayerWeights layer(std::uint32_t index) const noexcept {
-        std::uint32_t run = 0;
-        while (index >= spec.runs[run].count) index -= spec.runs[run++].count;
-        return WeightLayout<WeightPolicy>::layer(spec, spec.runs[run].formats);
+        return WeightLayout<WeightPolicy>::layer(spec, spec.run_of(index).formats);
     }
 };
 
+template <class Kv>
 struct PlannedCache {
-    kv::PageLayout layout;
-    [[nodiscard]] constexpr kv::LayerCache layer(std::uint32_t /*index*/) const noexcept {
-        kv::LayerCache cache;
-        cache.pages.layout = layout;
-        return cache;
+    const ModelSpec& spec;
+    const Limits& limits;
+
+    [[nodiscard]] constexpr bool alike(std::uint32_t a, std::uint32_t b) const noexcept {
+        return kv::Codecs<Kv>::of(a) == kv::Codecs<Kv>::of(b);
     }
-    [[nodiscard]] constexpr attention::CacheKernels kernels() const noexcept { return {}; }
+    [[nodiscard]] constexpr kv::LayerState layer(std::uint32_t index) const noexcept {
+        const kv::LayerCodecs codecs = kv::Codecs<Kv>::of(index);
+        const typename kv::Codecs<Kv>::Pairs pairs{};
+        kv::LayerState state;
+        state.cache.pages.layout = layout_of(pairs, codecs.recent, limits.page_tokens, 1, spec);
+        if (codecs.old != kv::LayerCodecs::none) {
+            state.old.pages.layout = layout_of(pairs, codecs.old, limits.page_tokens, 1, spec);
+        }
+        return state;
+    }
+    [[nodiscard]] constexpr attention::LayerKernels kernels(std::uint32_t /*index*/) const noexcept { return {}; }
 };
 
 }  // namespace detail
 
-/// Arrays that describe a step and the histories of its sequences: what an engine carves from its control
-/// arena.
+/// Arrays that describe a step, the histories of its sequences, and where its matrices lie: what an engine carves from
+/// its control arena.
 struct ControlLayout {
-    static constexpr Bytes bytes(const Limits& limits) noexcept {
+    /// Matrices of a model that are packed into parts, one for each thread.
+    static constexpr std::uint64_t matrices(const ModelSpec& spec) noexcept {
+        return 7 * std::uint64_t{spec.layers} + (spec.tied_output ? 1 : 2);
+    }
+    static constexpr Bytes bytes(const ModelSpec& spec, const Limits& limits, std::uint64_t groups) noexcept {
         using memory::Carver;
         const std::uint64_t rows = limits.step_tokens;
-        return 3 * Carver::footprint<std::uint32_t>(rows)  // tokens, positions, segment of each row
-               + Carver::footprint<std::uint32_t>(limits.output_rows)             // which rows give logits
-               + Carver::footprint<kv::Segment>(limits.batch)                     // one segment a sequence
-               + limits.batch * Carver::footprint<std::int32_t>(limits.context);  // tokens of each sequence
+        return 3 * Carver::footprint<std::uint32_t>(rows)      // tokens, positions, segment of each row
+               + Carver::footprint<std::uint32_t>(limits.output_rows)                      // which rows give logits
+               + groups * Carver::footprint<kv::Segment>(limits.batch)                     // one segment a sequence
+               + limits.batch * Carver::footprint<std::int32_t>(limits.context)            // tokens of each sequence
+               + Carver::footprint<LayerWeights>(spec.layers)                              // matrices of each layer
+               + Carver::footprint<const std::byte*>(matrices(spec) * limits.threads)      // their parts
+               + Carver::footprint<LayerPlace>(spec.layers);
     }
-    /// The pool's free pages, and one table per sequence.
-    static constexpr Bytes page_table_bytes(const Limits& limits, std::uint64_t pages_per_sequence) noexcept {
+    /// A pool's free pages and holders, and one table per sequence.
+    static constexpr Bytes table_bytes(std::uint64_t pages, std::uint64_t batch, std::uint64_t entries) noexcept {
         using memory::Carver;
+        if (pages == 0) return 0;
         return saturating_add(
-            Carver::footprint<kv::PageIndex>(saturating_mul(limits.batch, pages_per_sequence)),
-            saturating_mul(limits.batch, Carver::footprint<kv::PageIndex>(pages_per_sequence)));
+            saturating_add(Carver::footprint<kv::PageIndex>(pages), Carver::footprint<kv::PagePool::Holders>(pages)),
+            saturating_mul(batch, Carver::footprint<kv::PageIndex>(entries)));
+    }
+    static constexpr Bytes page_table_bytes(const StateGroups& groups, const Limits& limits) noexcept {
+        Bytes sum = 0;
+        for (const StateGroup& group : groups.all()) {
+            const kv::Keeping& keeping = group.keeping;
+            sum = saturating_add(sum, table_bytes(group.pages, limits.batch, keeping.entries(limits.context)));
+            sum = saturating_add(sum, table_bytes(group.old_pages, limits.batch, keeping.old_pages(limits.context)));
+        }
+        return sum;
     }
 };
 
-/// The KV layout of a model under a pair of codecs.
-template <class KvPair>
-constexpr kv::PageLayout page_layout(const ModelSpec& spec, const Limits& limits) noexcept {
-    return kv::PageLayout::of<typename KvPair::Key, typename KvPair::Value>(
-        limits.page_tokens, spec.layers, spec.kv_heads, spec.head_dim, spec.head_dim);
-}
-
 /// What an engine of these policies holds for a model within limits. `limits` are resolved and free of
 /// defects.
-template <class WeightPolicy, class KvPair, class Attention>
+template <class WeightPolicy, class Kv, class Attention>
 constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     using memory::Kind;
     using memory::Tier;
     memory::Plan plan;
     plan.parameters = spec.parameters();
+    const Placement placement{spec.layers, limits.gpu_layers};
 
-    const kv::PageLayout layout = page_layout<KvPair>(spec, limits);
-    plan.kv_page_bytes = layout.page_bytes();
-    plan.kv_bytes_per_token = layout.token_bytes();
-    plan.kv_pages = saturating_mul(layout.pages(limits.context), limits.batch);
+    const StateGroups groups = state_groups<Kv, Attention::cut>(spec, limits);
+    for (const StateGroup& group : groups.all()) {
+        const kv::Keeping& keeping = group.keeping;
+        plan.kv_bytes_per_token += group.layout.token_bytes();
+        const memory::PoolPlan pool{group.tier, group.pages, group.layout.page_bytes(), keeping.pages(limits.context)};
+        plan.pools[plan.pool_count++] = pool;
+        plan.add(group.tier, Kind::kv, pool.bytes());
+        if (!keeping.old) continue;
+        const memory::PoolPlan old{group.tier, group.old_pages, group.old_layout.page_bytes(),
+                                   keeping.old_pages(limits.context)};
+        plan.pools[plan.pool_count++] = old;
+        plan.add(group.tier, Kind::kv, old.bytes());
+    }
 
     exec::Recorder recorder;
     Llama<Attention>::forward(recorder, spec, limits, detail::PlannedWeights<WeightPolicy>{spec},
-                              detail::PlannedCache{layout}, Batch{}, nullptr);
+                              detail::PlannedCache<Kv>{spec, limits}, Batch{}, nullptr);
     plan.scratch_per_thread = recorder.thread_bytes();
 
-    plan.add(Tier::host, Kind::weights, WeightLayout<WeightPolicy>::bytes(spec));
-    plan.add(Tier::host, Kind::kv, saturating_mul(plan.kv_pages, plan.kv_page_bytes));
-    plan.add(Tier::host, Kind::scratch, recorder.shared_bytes() + limits.threads * recorder.thread_bytes());
-    plan.add(Tier::host, Kind::logits, saturating_mul(limits.output_rows, spec.vocabulary) * sizeof(float));
+    for (const Tier tier : {Tier::gpu, Tier::host}) {
+        plan.add(tier, Kind::weights, WeightLayout<WeightPolicy>::bytes(spec, placement, tier));
+    }
+    const Tier compute = placement.of_compute();
+    plan.add(compute, Kind::scratch, recorder.shared_bytes() + limits.threads * recorder.thread_bytes());
+    plan.add(compute, Kind::logits, saturating_mul(limits.output_rows, spec.vocabulary) * sizeof(float));
     plan.add(Tier::host, Kind::sampling, sampling::scratch_bytes(spec.vocabulary));
-    plan.add(Tier::host, Kind::page_tables,
-             ControlLayout::page_table_bytes(limits, layout.pages(limits.context)));
-    plan.add(Tier::host, Kind::control, ControlLayout::bytes(limits));
+    plan.add(Tier::host, Kind::page_tables, ControlLayout::page_table_bytes(groups, limits));
+    plan.add(Tier::host, Kind::tokenizer, spec.tokenizer_bytes);
+    plan.add(Tier::host, Kind::control, ControlLayout::bytes(spec, limits, groups.count));
     return plan;
 }
 

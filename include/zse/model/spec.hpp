@@ -32,6 +32,13 @@ struct LayerFormats {
 struct LayerRun {
     std::uint32_t count = 0;
     LayerFormats formats;
+    std::uint32_t window = 0;  ///< a token sees this many tokens, itself included; 0: all before it
+    friend constexpr bool operator==(const LayerRun&, const LayerRun&) = default;
+
+    /// Whether a layer of the other run could be one of this.
+    [[nodiscard]] constexpr bool alike(const LayerRun& other) const noexcept {
+        return formats == other.formats && window == other.window;
+    }
 };
 
 /// Shapes of a decoder of the Llama family. Sizes are in elements.
@@ -55,6 +62,9 @@ struct ModelSpec {
     float rope_linear = 1.0f;   ///< linear scaling: every frequency is divided by this
     bool tied_output = false;   ///< the output matrix is the embedding
     bool qkv_bias = false;
+    std::uint32_t experts = 0;       ///< feed-forward blocks of a layer, of `feed_forward` each; 0: one, and no router
+    std::uint32_t experts_used = 0;  ///< blocks that a token goes through
+    Bytes tokenizer_bytes = 0;       ///< what the tokenizer's tables hold; known from a file
     weights::Format embedding_format;
     weights::Format output_format;
     std::array<LayerRun, most_runs> runs{};
@@ -64,9 +74,36 @@ struct ModelSpec {
     [[nodiscard]] constexpr ModelSpec stored_as(weights::Format format) const noexcept {
         ModelSpec spec = *this;
         spec.embedding_format = spec.output_format = format;
-        spec.run_count = 1;
-        spec.runs[0] = {layers, LayerFormats::all(format)};
+        if (spec.run_count == 0) spec.runs[spec.run_count++].count = layers;
+        for (std::uint32_t run = 0; run < spec.run_count; ++run) spec.runs[run].formats = LayerFormats::all(format);
         return spec;
+    }
+    /// The same model where of every `period` layers all but the last see `window` tokens.
+    [[nodiscard]] constexpr ModelSpec with_windows(std::uint32_t window, std::uint32_t period) const {
+        ModelSpec spec = *this;
+        const LayerFormats formats = runs[0].formats;
+        spec.run_count = 0;
+        for (std::uint32_t layer = 0; layer < layers; ++layer) {
+            spec.append({1, formats, (layer + 1) % period == 0 ? 0 : window});
+        }
+        return spec;
+    }
+    /// Adds layers at the end; throws unsupported where they change too often.
+    constexpr void append(const LayerRun& run) {
+        if (run_count > 0 && runs[run_count - 1].alike(run)) {
+            runs[run_count - 1].count += run.count;
+            return;
+        }
+        if (run_count == most_runs) {
+            throw Error(ErrorCode::unsupported, text("the layers change more than ", most_runs, " times"));
+        }
+        runs[run_count++] = run;
+    }
+    /// The run that a layer belongs to.
+    [[nodiscard]] constexpr const LayerRun& run_of(std::uint32_t layer) const noexcept {
+        std::uint32_t run = 0;
+        while (layer >= runs[run].count) layer -= runs[run++].count;
+        return runs[run];
     }
     [[nodiscard]] constexpr std::uint32_t q_width() const noexcept { return heads * head_dim; }
     [[nodiscard]] constexpr std::uint32_t kv_width() const noexcept { return kv_heads * head_dim; }
@@ -74,7 +111,9 @@ struct ModelSpec {
     /// Weights of the whole model; a tied output matrix is counted once.
     [[nodiscard]] constexpr std::uint64_t parameters() const noexcept {
         const std::uint64_t h = hidden;
-        std::uint64_t layer = h * q_width() * 2 + h * kv_width() * 2 + h * feed_forward * 3 + 2 * h;
+        const std::uint64_t blocks = experts == 0 ? 1 : experts;
+        std::uint64_t layer = h * q_width() * 2 + h * kv_width() * 2 + blocks * h * feed_forward * 3 + 2 * h;
+        layer += h * experts;  // the router
         if (qkv_bias) layer += q_width() + 2 * static_cast<std::uint64_t>(kv_width());
         return layer * layers + h * vocabulary * (tied_output ? 1 : 2) + h +
                (rope_factors ? rope_dim / 2 : 0);
@@ -99,6 +138,8 @@ struct ModelSpec {
             return "the rotary size must be even and at most the head size";
         }
         if (!(rope_base > 0) || !(rope_linear > 0)) return "the rotary base and scale must be positive";
+        if (experts > 4096 || experts_used > experts || (experts > 0 && experts_used == 0))
+            return "the experts must be at most 4096, and a token must use 1 to all of them";
         if (!(rms_epsilon >= 0) || rms_epsilon > 1) return "the epsilon of the norm must be 0 to 1";
         return {};
     }

@@ -24,8 +24,9 @@ public:
 
     /// Reads "left right" lines, first line first. A line whose parts or whose result are not tokens is
     /// refused, since it could never give an id: Error(corrupt). Where a pair comes twice the first counts.
-    Merges(const Vocabulary& vocabulary, std::span<const std::string_view> lines)
-        : ranks_(lines.size() <= most_merges ? lines.size() : 0) {
+    Merges(const Vocabulary& vocabulary, std::span<const std::string_view> lines,
+           std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+        : ranks_(lines.size() <= most_merges ? lines.size() : 0, memory) {
         if (lines.size() > most_merges) {
             throw Error(ErrorCode::corrupt, text("expected at most ", most_merges, " merges, found ",
                                                  lines.size(), "; the file's merge list is damaged"));
@@ -65,6 +66,10 @@ public:
     }
     [[nodiscard]] std::size_t size() const noexcept { return ranks_.size(); }
     [[nodiscard]] std::size_t bytes_held() const noexcept { return ranks_.bytes(); }
+    /// Memory that so many merges take, in bytes, at most.
+    static constexpr std::size_t footprint(std::size_t merges) noexcept {
+        return detail::FlatMap::footprint(merges) + alignof(std::max_align_t);
+    }
 
 private:
     static std::uint64_t key(std::int32_t left, std::int32_t right) noexcept {

@@ -49,7 +49,8 @@ inline void append_byte_level(std::string& text, std::string_view bytes) {
 }
 
 /// Appends the bytes that `text` spells; false (with some bytes appended) where it leaves the alphabet.
-inline bool append_spelled_bytes(std::string& bytes, std::string_view text) {
+template <class String>
+bool append_spelled_bytes(String& bytes, std::string_view text) {
     for (std::size_t i = 0; i < text.size(); ++i) {
         unsigned point = static_cast<std::uint8_t>(text[i]);
         if (point >= 0x80) {  // the alphabet ends below U+0800: two bytes at most

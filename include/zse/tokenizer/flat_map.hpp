@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory_resource>
 #include <random>
 #include <vector>
 
@@ -37,11 +38,23 @@ constexpr std::size_t slots_for(std::size_t count) noexcept {
 
 /// Open addressing with linear probing; 16 bytes a slot, no deletion.
 class FlatMap {
+    struct Slot {
+        std::uint64_t key = ~std::uint64_t{0};
+        std::uint64_t value = 0;
+    };
+
 public:
     static constexpr std::uint64_t no_key = ~std::uint64_t{0};
 
     FlatMap() : FlatMap(0) {}
-    explicit FlatMap(std::size_t expected) : slots_(slots_for(expected)), seed_(random_seed()) {}
+    explicit FlatMap(std::size_t expected,
+                     std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+        : slots_(slots_for(expected), memory), seed_(random_seed()) {}
+
+    /// Memory of a map that is made for `expected` entries and gets no more.
+    static constexpr std::size_t footprint(std::size_t expected) noexcept {
+        return slots_for(expected) * sizeof(Slot);
+    }
 
     /// Adds the pair where the key (never no_key) is new; returns the value that stands under it.
     std::uint64_t insert(std::uint64_t key, std::uint64_t value) {
@@ -65,11 +78,6 @@ public:
     [[nodiscard]] std::size_t bytes() const noexcept { return slots_.capacity() * sizeof(Slot); }
 
 private:
-    struct Slot {
-        std::uint64_t key = no_key;
-        std::uint64_t value = 0;
-    };
-
     [[nodiscard]] std::size_t position(std::uint64_t key) const noexcept {
         const std::size_t mask = slots_.size() - 1;
         std::size_t at = static_cast<std::size_t>(mix(key ^ seed_)) & mask;
@@ -78,14 +86,14 @@ private:
     }
 
     void grow() {
-        std::vector<Slot> old(slots_.size() * 2);
+        std::pmr::vector<Slot> old(slots_.size() * 2, slots_.get_allocator());
         old.swap(slots_);
         for (const Slot& slot : old) {
             if (slot.key != no_key) slots_[position(slot.key)] = slot;
         }
     }
 
-    std::vector<Slot> slots_;
+    std::pmr::vector<Slot> slots_;
     std::uint64_t seed_;
     std::size_t used_ = 0;
 };

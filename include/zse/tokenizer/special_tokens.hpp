@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory_resource>
 #include <string_view>
 #include <vector>
 
@@ -25,13 +26,14 @@ struct SpecialMatch {
 /// A trie over the special tokens. Immutable after construction.
 class SpecialTokens {
 public:
-    explicit SpecialTokens(const Vocabulary& vocabulary) {
+    explicit SpecialTokens(const Vocabulary& vocabulary,
+                           std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+        : SpecialTokens(sizes(vocabulary), memory) {
         for (std::size_t i = 0; i < vocabulary.size(); ++i) {
             const auto id = static_cast<std::int32_t>(i);
             const TokenType type = vocabulary.type(id);
-            const bool always = type == TokenType::user_defined;
-            if (!always && type != TokenType::control && type != TokenType::unknown) continue;
-            if (!vocabulary.bytes(id).empty()) add(vocabulary.bytes(id), id, always);
+            if (!special(type) || vocabulary.bytes(id).empty()) continue;
+            add(vocabulary.bytes(id), id, type == TokenType::user_defined);
         }
         std::sort(lengths_.begin(), lengths_.end(), std::greater<>());
         lengths_.erase(std::unique(lengths_.begin(), lengths_.end()), lengths_.end());
@@ -71,11 +73,49 @@ public:
                   [](const SpecialMatch& a, const SpecialMatch& b) { return a.begin < b.begin; });
     }
 
+    /// Memory that the special tokens of such a vocabulary take, in bytes, at most.
+    static std::size_t footprint(const VocabularyData& data) noexcept {
+        Sizes sizes;
+        for (std::size_t i = 0; i < std::min(data.tokens.size(), data.token_types.size()); ++i) {
+            const std::int64_t type = data.token_types[i];
+            if (type >= 0 && type <= 6 && special(static_cast<TokenType>(type))) sizes.add(data.tokens[i].size());
+        }
+        return detail::FlatMap::footprint(sizes.bytes) + (sizes.bytes + 1) * sizeof(Node) +
+               sizes.tokens * sizeof(std::size_t) + 3 * alignof(std::max_align_t);
+    }
+
 private:
     struct Node {
         std::int32_t id = -1;
         bool always = false;
     };
+    /// How much there is at most: a node and an edge for each byte.
+    struct Sizes {
+        std::size_t tokens = 0;
+        std::size_t bytes = 0;
+        void add(std::size_t length) noexcept {
+            tokens += 1;
+            bytes += length;
+        }
+    };
+
+    SpecialTokens(const Sizes& sizes, std::pmr::memory_resource* memory)
+        : edges_(sizes.bytes, memory), nodes_(memory), lengths_(memory) {
+        nodes_.reserve(sizes.bytes + 1);
+        nodes_.emplace_back();
+        lengths_.reserve(sizes.tokens);
+    }
+    static bool special(TokenType type) noexcept {
+        return type == TokenType::user_defined || type == TokenType::control || type == TokenType::unknown;
+    }
+    static Sizes sizes(const Vocabulary& vocabulary) {
+        Sizes sizes;
+        for (std::size_t i = 0; i < vocabulary.size(); ++i) {
+            const auto id = static_cast<std::int32_t>(i);
+            if (special(vocabulary.type(id))) sizes.add(vocabulary.bytes(id).size());
+        }
+        return sizes;
+    }
 
     static std::uint64_t key(std::size_t node, char byte) noexcept {
         return (std::uint64_t{node} << 8) | static_cast<std::uint8_t>(byte);
@@ -108,8 +148,8 @@ private:
     }
 
     detail::FlatMap edges_;
-    std::vector<Node> nodes_{1};
-    std::vector<std::size_t> lengths_;
+    std::pmr::vector<Node> nodes_;
+    std::pmr::vector<std::size_t> lengths_;
     bool first_[256] = {};
 };
 

@@ -33,11 +33,13 @@ class Tokenizer {
 public:
     /// Copies what it needs out of `data`. Throws Error(unsupported) for a model other than "gpt2" or an
     /// unknown pre-tokenizer, Error(corrupt) for a vocabulary that contradicts itself.
-    explicit Tokenizer(const VocabularyData& data)
+    /// All tables lie in `memory`, which has to have footprint(data) bytes and to outlive the tokenizer.
+    explicit Tokenizer(const VocabularyData& data,
+                       std::pmr::memory_resource* memory = std::pmr::get_default_resource())
         : pre_(checked_pre(data)),
-          vocabulary_(data),
-          merges_(vocabulary_, data.merges),
-          special_(vocabulary_),
+          vocabulary_(data, memory),
+          merges_(vocabulary_, data.merges, memory),
+          special_(vocabulary_, memory),
           add_bos_(data.add_bos.value_or(pre_.family().add_bos && data.bos.has_value())),
           add_eos_(data.add_eos.value_or(false)) {
         refuse_missing(add_bos_, vocabulary_.special().bos, "bos");
@@ -109,7 +111,12 @@ public:
     [[nodiscard]] bool adds_bos() const noexcept { return add_bos_; }
     [[nodiscard]] bool adds_eos() const noexcept { return add_eos_; }
 
-    /// Heap memory held for vocabulary and merges, in bytes.
+    /// Memory that the tables of such a tokenizer take, in bytes, at most.
+    static std::size_t footprint(const VocabularyData& data) noexcept {
+        return Vocabulary::footprint(data) + Merges::footprint(data.merges.size()) + SpecialTokens::footprint(data);
+    }
+
+    /// Memory held for vocabulary and merges, in bytes.
     [[nodiscard]] std::size_t bytes_held() const noexcept {
         return vocabulary_.bytes_held() + merges_.bytes_held();
     }

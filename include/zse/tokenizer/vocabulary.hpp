@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory_resource>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,7 +31,17 @@ public:
     /// Copies the tokens out of `data`. Throws Error(corrupt) for no or too many tokens, types that do not
     /// match, two tokens with one text, and special ids out of range. An empty token is kept, and is
     /// never found in a text.
-    explicit Vocabulary(const VocabularyData& data);
+    explicit Vocabulary(const VocabularyData& data,
+                        std::pmr::memory_resource* memory = std::pmr::get_default_resource());
+
+    /// Memory that the tables of such a vocabulary take, in bytes, at most.
+    static std::size_t footprint(const VocabularyData& data) noexcept {
+        std::size_t text = 0;
+        for (const std::string_view token : data.tokens) text += token.size();
+        const std::size_t count = data.tokens.size();
+        return text + 1 + count * (sizeof(std::uint32_t) + 1) + detail::slots_for(count) * sizeof(std::int32_t) +
+               4 * alignof(std::max_align_t);
+    }
 
     [[nodiscard]] std::size_t size() const noexcept { return flags_.size(); }
     [[nodiscard]] const SpecialIds& special() const noexcept { return special_; }
@@ -69,7 +80,7 @@ public:
     [[nodiscard]] std::int32_t byte_id(std::uint8_t byte) const noexcept { return byte_ids_[byte]; }
     [[nodiscard]] std::size_t longest_token() const noexcept { return longest_; }
 
-    /// Heap memory held, in bytes.
+    /// Memory held, in bytes.
     [[nodiscard]] std::size_t bytes_held() const noexcept {
         return bytes_.capacity() + (ends_.capacity() + index_.capacity()) * 4 + flags_.capacity();
     }
@@ -106,17 +117,18 @@ private:
     [[nodiscard]] std::int32_t checked(std::optional<std::uint64_t> id, std::string_view name) const;
     void mark_endings(bool types_known);
 
-    std::string bytes_;                // of all tokens, one after the other
-    std::vector<std::uint32_t> ends_;  // of each token in bytes_
-    std::vector<std::uint8_t> flags_;  // type, spelling, whether it ends a generation
-    std::vector<std::int32_t> index_;  // open addressing by (spelling, bytes); -1: free
+    std::pmr::string bytes_;                // of all tokens, one after the other
+    std::pmr::vector<std::uint32_t> ends_;  // of each token in bytes_
+    std::pmr::vector<std::uint8_t> flags_;  // type, spelling, whether it ends a generation
+    std::pmr::vector<std::int32_t> index_;  // open addressing by (spelling, bytes); -1: free
     std::uint64_t seed_;
     std::array<std::int32_t, 256> byte_ids_{};
     SpecialIds special_;
     std::size_t longest_ = 0;
 };
 
-inline Vocabulary::Vocabulary(const VocabularyData& data) : seed_(detail::random_seed()) {
+inline Vocabulary::Vocabulary(const VocabularyData& data, std::pmr::memory_resource* memory)
+    : bytes_(memory), ends_(memory), flags_(memory), index_(memory), seed_(detail::random_seed()) {
     const std::size_t count = data.tokens.size();
     if (count == 0 || count > most_tokens) {
         throw Error(ErrorCode::corrupt, zse::text("expected 1 to ", most_tokens, " tokens, found ", count,
@@ -133,6 +145,7 @@ inline Vocabulary::Vocabulary(const VocabularyData& data) : seed_(detail::random
         throw Error(ErrorCode::corrupt, zse::text("expected under 4 GiB of token text, found ", total,
                                                   " bytes; the file's token list is damaged"));
     }
+    bytes_.reserve(total);
     ends_.reserve(count);
     flags_.reserve(count);
     index_.assign(detail::slots_for(count), -1);
@@ -144,7 +157,6 @@ inline Vocabulary::Vocabulary(const VocabularyData& data) : seed_(detail::random
         }
         add(data.tokens[i], static_cast<TokenType>(type));
     }
-    bytes_.shrink_to_fit();
 
     std::string spelled;
     for (unsigned byte = 0; byte < 256; ++byte) {

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which layers of a model share pages: those equal in tier, window and codecs. Runs at compile time.
+#pragma once
+
+#include <zse/kv/keeping.hpp>
+#include <zse/kv/page.hpp>
+#include <zse/kv/policy.hpp>
+#include <zse/memory/plan.hpp>
+#include <zse/model/batch.hpp>
+#include <zse/model/spec.hpp>
+
+#include <array>
+
+namespace zse::inline v1 {
+namespace model {
+
+/// Where the layers and the output matrix of a model lie. Layers are counted from the end, and the output matrix comes
+/// first of all, as llama.cpp counts them.
+struct Placement {
+    std::uint32_t layers = 0;      ///< of the model
+    std::uint32_t gpu_layers = 0;  ///< 0 .. layers + 1
+
+    [[nodiscard]] constexpr memory::Tier of_layer(std::uint32_t layer) const noexcept {
+        return layer + gpu_layers > layers ? memory::Tier::gpu : memory::Tier::host;
+    }
+    [[nodiscard]] constexpr memory::Tier of_output() const noexcept { return of_layer(layers); }
+    /// Where steps are computed: in the first tier that holds anything.
+    [[nodiscard]] constexpr memory::Tier of_compute() const noexcept { return of_output(); }
+};
+
+/// Layers whose cache is alike. Pages hold all of them.
+struct StateGroup {
+    memory::Tier tier = memory::Tier::host;
+    kv::LayerCodecs codecs;
+    kv::Keeping keeping;
+    kv::PageLayout layout;
+    kv::PageLayout old_layout;  ///< with no layers where no token has the old codec
+    std::uint64_t pages = 0;
+    std::uint64_t old_pages = 0;
+};
+
+/// A layer's group, and its number among the layers of the group.
+struct LayerPlace {
+    std::uint32_t group = 0;
+    std::uint32_t index = 0;
+};
+
+/// All groups of a model.
+struct StateGroups {
+    static constexpr std::size_t most = memory::Plan::most_pools / 2;
+
+    std::array<StateGroup, most> groups{};
+    std::uint32_t count = 0;
+
+    [[nodiscard]] constexpr std::span<const StateGroup> all() const noexcept { return {groups.data(), count}; }
+};
+
+namespace detail {
+
+/// The layout of pages in codec pair `index` of a list.
+template <class... Pair>
+constexpr kv::PageLayout layout_of(policy::List<Pair...> /*pairs*/, std::size_t index, std::uint32_t page_tokens,
+                                   std::uint32_t layers, const ModelSpec& spec) noexcept {
+    kv::PageLayout found;
+    std::size_t i = 0;
+    ((i++ == index ? void(found = kv::PageLayout::of<typename Pair::Key, typename Pair::Value>(
+                              page_tokens, layers, spec.kv_heads, spec.head_dim, spec.head_dim))
+                   : void()),
+     ...);
+    return found;
+}
+
+}  // namespace detail
+
+/// The groups of a model whose KV policy is `Kv` and whose attention cuts chunks at multiples of `Cut`; writes to
+/// `places`, `[layers]` or none, where each layer is. Throws unsupported where there are too many kinds of layers.
+template <class Kv, std::uint32_t Cut>
+constexpr StateGroups state_groups(const ModelSpec& spec, const Limits& limits,
+                                   std::span<LayerPlace> places = {}) {
+    using Codecs = kv::Codecs<Kv>;
+    const Placement placement{spec.layers, limits.gpu_layers};
+    StateGroups set;
+    std::array<std::uint32_t, StateGroups::most> layers{};
+    std::uint32_t run = 0;
+    std::uint32_t end_of_run = spec.runs[0].count;
+    for (std::uint32_t layer = 0; layer < spec.layers; ++layer) {
+        while (layer >= end_of_run) end_of_run += spec.runs[++run].count;
+        const memory::Tier tier = placement.of_layer(layer);
+        const kv::LayerCodecs codecs = Codecs::of(layer);
+        const std::uint32_t window = spec.runs[run].window;
+        std::uint32_t group = 0;
+        while (group < set.count &&
+               !(set.groups[group].tier == tier && set.groups[group].codecs == codecs &&
+                 set.groups[group].keeping.window == window)) {
+            ++group;
+        }
+        if (group == set.count) {
+            if (group == StateGroups::most) {
+                throw Error(ErrorCode::unsupported,
+                            text("the layers need more than ", StateGroups::most, " kinds of caches"));
+            }
+            StateGroup& made = set.groups[set.count++];
+            made.tier = tier;
+            made.codecs = codecs;
+            made.keeping.page_tokens = limits.page_tokens;
+            made.keeping.step_tokens = limits.step_tokens;
+            made.keeping.window = window;
+            made.keeping.cut = Cut;
+            made.keeping.old = codecs.old != kv::LayerCodecs::none;
+            made.keeping.recent = made.keeping.old ? codecs.recent_tokens : limits.kv_recent;
+            made.keeping.sinks = made.keeping.old || made.keeping.recent == 0 ? 0 : limits.kv_sinks;
+        }
+        if (!places.empty()) places[layer] = {group, layers[group]};
+        ++layers[group];
+    }
+    for (std::uint32_t i = 0; i < set.count; ++i) {
+        StateGroup& group = set.groups[i];
+        const typename Codecs::Pairs pairs{};
+        group.layout = detail::layout_of(pairs, group.codecs.recent, limits.page_tokens, layers[i], spec);
+        if (group.keeping.old) {
+            group.old_layout = detail::layout_of(pairs, group.codecs.old, limits.page_tokens, layers[i], spec);
+        }
+        const auto pooled = [&](std::uint64_t of_sequence) {
+            const std::uint64_t all = saturating_mul(of_sequence, limits.batch);
+            return limits.kv_tokens == 0 ? all : std::min(all, ceil_div(limits.kv_tokens, limits.page_tokens));
+        };
+        group.pages = pooled(group.keeping.pages(limits.context));
+        group.old_pages = pooled(group.keeping.old_pages(limits.context));
+    }
+    return set;
+}
+
+}  // namespace model
+}  // namespace zse::inline v1
