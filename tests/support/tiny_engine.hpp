@@ -26,11 +26,14 @@ struct Tiny {
           spec(zse::model::spec_from_gguf(file)),
           vocabulary(zse::engine::vocabulary_from_gguf(file, spec.vocabulary)) {}
 
+    /// Draws from the ledger, or from one of its own.
     template <class Engine = zse::Engine<zse::kv::f32>>
-    [[nodiscard]] std::unique_ptr<zse::AnyEngine> open(zse::Limits limits,
-                                                       zse::engine::Options options = {}) const {
+    [[nodiscard]] std::unique_ptr<zse::AnyEngine> open(
+        zse::Limits limits, zse::engine::Options options = {},
+        std::shared_ptr<zse::memory::Ledger> ledger = nullptr) const {
         options.limits = limits;
-        return Engine::open(file, spec, vocabulary, options);
+        auto words = zse::engine::vocabulary_from_gguf(file, spec.vocabulary, std::move(ledger), options.mapping);
+        return Engine::open(file, spec, std::move(words), options);
     }
 };
 
@@ -64,7 +67,9 @@ public:
                     const std::size_t shared = head / (spec_.heads / spec_.kv_heads);
                     std::vector<double> weight(t + 1);
                     double sum = 0;
-                    for (std::size_t s = 0; s <= t; ++s) {
+                    const std::size_t window = spec_.run_of(layer).window;
+                    const std::size_t first = window == 0 || t < window ? 0 : t + 1 - window;
+                    for (std::size_t s = first; s <= t; ++s) {
                         double score = 0;
                         for (std::size_t i = 0; i < dim; ++i)
                             score += q[t][head * dim + i] * k[s][shared * dim + i];

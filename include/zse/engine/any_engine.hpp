@@ -120,11 +120,6 @@ public:
     [[nodiscard]] const memory::Plan& plan() const noexcept { return plan_; }
     /// What this engine and others that share its vocabulary hold.
     [[nodiscard]] memory::Ledger& ledger() const noexcept { return *vocabulary_->ledger(); }
-    /// The pages that the engine's arenas lie on, kind by kind where they are held.
-    [[nodiscard]] memory::Backing backing(memory::Kind kind) const noexcept {
-        if (kind == memory::Kind::kv) return kv_.empty() ? memory::Backing::plain : kv_.front().backing();
-        return kind == memory::Kind::logits ? logits_.backing() : page_tables_.backing();
-    }
     /// Pages in use, and what is lost in them.
     [[nodiscard]] engine::PageUse page_use() const noexcept {
         engine::PageUse use;
@@ -175,7 +170,10 @@ protected:
             segments_[g] = control_carver_.take<kv::Segment>(limits_.batch);
         }
         slots_.resize(limits_.batch);
-        for (Slot& slot : slots_) slot.tokens = control_carver_.take<std::int32_t>(limits_.context);
+        const auto histories = control_carver_.take<std::int32_t>(std::size_t{limits_.batch} * limits_.context);
+        for (std::size_t i = 0; i < slots_.size(); ++i) {
+            slots_[i].tokens = histories.subspan(i * limits_.context, limits_.context);
+        }
         events_.reserve(2 * static_cast<std::size_t>(limits_.batch));
         grown_.reserve(limits_.batch);
         ended_.reserve(limits_.batch);
@@ -281,9 +279,11 @@ private:
             return kv::PagePool(free, carver.take<kv::PagePool::Holders>(count), kv_[next++].data(), page_bytes);
         };
         const auto tables = [&](std::uint64_t entries) {
+            const auto room = carver.take<kv::PageIndex>(limits_.batch * entries);
+            table_entries_ += room.size();
             std::vector<kv::PageTable> all;
             for (std::uint32_t slot = 0; slot < limits_.batch; ++slot) {
-                all.emplace_back(carver.take<kv::PageIndex>(entries));
+                all.emplace_back(room.subspan(slot * entries, entries));
             }
             return all;
         };
@@ -359,13 +359,17 @@ private:
         return batch;
     }
 
-    /// Tells the ledger what a step used of each kind.
-    void note_use(const model::Batch& batch) noexcept {
+    /// Tells the ledger how many pages are in use.
+    void note_pages() noexcept {
         std::size_t arena = 0;
         for (const kv::GroupPages& group : pages_.groups()) {
             kv_[arena++].uses(group.pool.used() * group.pool.page_bytes());
             if (group.keeping.old) kv_[arena++].uses(group.old_pool.used() * group.old_pool.page_bytes());
         }
+    }
+    /// Tells the ledger what a step used of each kind.
+    void note_use(const model::Batch& batch) noexcept {
+        note_pages();
         logits_.uses(batch.output_rows.size() * spec_.vocabulary * sizeof(float));
         std::uint64_t entries = 0;
         std::uint64_t unwritten = 0;
@@ -373,10 +377,11 @@ private:
             entries += pages_.entries(slot);
             unwritten += limits_.context - (slots_[slot].active ? slots_[slot].count : 0);
         }
-        page_tables_.uses(pages_.capacity() * (sizeof(kv::PageIndex) + sizeof(kv::PagePool::Holders)) +
-                          entries * sizeof(kv::PageIndex));
-        const std::uint64_t idle_rows = limits_.step_tokens - batch.rows.rows;
-        control_.uses(control_carver_.taken() - unwritten * sizeof(std::int32_t) - idle_rows * 3 * sizeof(std::uint32_t));
+        // The pools' own arrays are always in use, and the tables that are not full leave their rest.
+        page_tables_.uses(page_tables_.size() - (table_entries_ - entries) * sizeof(kv::PageIndex));
+        most_rows_ = std::max(most_rows_, batch.rows.rows);
+        const std::uint64_t idle_rows = limits_.step_tokens - most_rows_;
+        control_.uses(control_.size() - unwritten * sizeof(std::int32_t) - idle_rows * 3 * sizeof(std::uint32_t));
     }
 
     void finish_step(std::span<const scheduler::Chunk> chunks) {
@@ -466,6 +471,7 @@ private:
     void release(scheduler::Slot index) {
         slots_[index].active = false;
         scheduler_.finish(index);
+        note_pages();
     }
 
     ModelSpec spec_;
@@ -477,6 +483,7 @@ private:
     std::vector<memory::Arena> kv_;  ///< one for each pool of the plan
     memory::Arena logits_, sampling_, page_tables_, control_;
     memory::Carver control_carver_;
+    std::uint64_t table_entries_ = 0;
     kv::Sequences pages_;
     scheduler::Scheduler scheduler_;
     bool use_cache_;
@@ -491,6 +498,7 @@ private:
     std::vector<scheduler::Slot> grown_;
     std::vector<std::pair<scheduler::Slot, engine::Finish>> ended_;
     engine::Counters counters_;
+    std::size_t most_rows_ = 0;
     RequestId next_id_ = 1;
 };
 

@@ -15,18 +15,6 @@
 namespace zse::inline v1 {
 namespace memory {
 
-/// The pages that an arena lies on. Which ones it has costs or gains speed and no bytes.
-enum class Backing : std::uint8_t {
-    plain,        ///< pages of 4 KiB
-    transparent,  ///< huge pages were asked for, and the kernel gives them as it can
-    huge,         ///< huge pages that were set aside (vm.nr_hugepages)
-};
-
-constexpr std::string_view name(Backing backing) noexcept {
-    constexpr std::array<std::string_view, 3> names{"plain", "transparent", "huge"};
-    return names[static_cast<std::size_t>(backing)];
-}
-
 /// How arenas are taken from the system.
 struct Mapping {
     Backing best = Backing::transparent;  ///< tried first; then the next lower ones
@@ -51,7 +39,7 @@ public:
                         text("the system refused to lock ", size_, " bytes for ", name(reservation_.kind()),
                              " in memory (", std::strerror(why), "); raise the limit (ulimit -l), or leave --mlock out"));
         }
-        reservation_.ledger()->took(reservation_.tier(), reservation_.kind(), reservation_.bytes(), size_);
+        reservation_.ledger()->took(reservation_.tier(), reservation_.kind(), reservation_.bytes(), size_, backing_);
     }
     Arena(Arena&& other) noexcept { swap(other); }
     Arena& operator=(Arena&& other) noexcept {

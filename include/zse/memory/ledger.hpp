@@ -49,6 +49,18 @@ private:
     Bytes bytes_ = 0;
 };
 
+/// The pages of the system that an arena lies on. Which ones costs or gains speed and no bytes.
+enum class Backing : std::uint8_t {
+    plain,        ///< pages of 4 KiB
+    transparent,  ///< huge pages were asked for, and the kernel gives them as it can
+    huge,         ///< huge pages that were set aside (vm.nr_hugepages)
+};
+
+constexpr std::string_view name(Backing backing) noexcept {
+    constexpr std::array<std::string_view, 3> names{"plain", "transparent", "huge"};
+    return names[static_cast<std::size_t>(backing)];
+}
+
 /// The bytes that each tier may hold in all; a tier with 0 does not exist.
 struct Caps {
     static constexpr Bytes unlimited = std::numeric_limits<Bytes>::max();
@@ -112,12 +124,18 @@ public:
         const std::lock_guard lock(mutex_);
         for (Side& side : sides_) side.peak = side.used;
     }
+    /// The pages that the latest arena of a kind lies on.
+    [[nodiscard]] Backing backing(Tier tier, Kind kind) const {
+        const std::lock_guard lock(mutex_);
+        return sides_[index(tier)].backing[static_cast<std::size_t>(kind)];
+    }
     [[nodiscard]] const Caps& caps() const noexcept { return caps_; }
 
     /// Called by arenas where memory is mapped and unmapped, with the mapping's size.
-    void took(Tier tier, Kind kind, Bytes asked, Bytes mapped) noexcept {
+    void took(Tier tier, Kind kind, Bytes asked, Bytes mapped, Backing backing) noexcept {
         const std::lock_guard lock(mutex_);
         Side& side = sides_[index(tier)];
+        side.backing[static_cast<std::size_t>(kind)] = backing;
         side.held[kind] += asked;
         side.held[Kind::rounding] += mapped - asked;
     }
@@ -139,6 +157,7 @@ private:
     friend class Reservation;
     struct Side {
         TierPlan reserved, held, used, peak;
+        std::array<Backing, kind_count> backing{};
     };
     static constexpr std::size_t index(Tier tier) noexcept { return static_cast<std::size_t>(tier); }
     void release(Tier tier, Kind kind, Bytes bytes) noexcept {

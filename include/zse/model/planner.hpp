@@ -169,7 +169,7 @@ struct ControlLayout {
         return 3 * Carver::footprint<std::uint32_t>(rows)      // tokens, positions, segment of each row
                + Carver::footprint<std::uint32_t>(limits.output_rows)                      // which rows give logits
                + groups * Carver::footprint<kv::Segment>(limits.batch)                     // one segment a sequence
-               + limits.batch * Carver::footprint<std::int32_t>(limits.context)            // tokens of each sequence
+               + Carver::footprint<std::int32_t>(saturating_mul(limits.batch, limits.context))  // their tokens
                + Carver::footprint<LayerWeights>(spec.layers)                              // matrices of each layer
                + Carver::footprint<const std::byte*>(matrices(spec) * limits.threads)      // their parts
                + Carver::footprint<LayerPlace>(spec.layers);
@@ -180,7 +180,7 @@ struct ControlLayout {
         if (pages == 0) return 0;
         return saturating_add(
             saturating_add(Carver::footprint<kv::PageIndex>(pages), Carver::footprint<kv::PagePool::Holders>(pages)),
-            saturating_mul(batch, Carver::footprint<kv::PageIndex>(entries)));
+            Carver::footprint<kv::PageIndex>(saturating_mul(batch, entries)));
     }
     static constexpr Bytes page_table_bytes(const StateGroups& groups, const Limits& limits) noexcept {
         Bytes sum = 0;
