@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// zse benchmark: tokens per second of prompts and of generation, medians of several repetitions.
+// zse benchmark: tokens per second of prompts and of generation, medians of several repetitions; or the memory that is
+// planned, held and used.
 #include "opening.hpp"
 
 #include <fmt/core.h>
@@ -18,6 +19,7 @@ struct BenchmarkOptions {
     std::uint32_t depth = 0;
     std::uint32_t sequences = 1;
     std::uint32_t repetitions = 5;
+    std::string metric = "speed";
 };
 
 struct Rates {
@@ -103,7 +105,83 @@ std::uint32_t head_start(const BenchmarkOptions& options) {
     return sequences - 1 + (sequences - 1) * options.depth / rows;
 }
 
+/// The worst load that the plan knows: every sequence at once, first as prompts that fill the context (the last token
+/// of an answer is never computed itself, that of a prompt is), then with answers up to its end.
+void fill(zse::AnyEngine& engine, std::uint32_t generation) {
+    const zse::Limits& limits = engine.limits();
+    for (const bool answers : {false, true}) {
+        for (std::uint32_t i = 0; i < limits.batch; ++i) {
+            zse::AnyEngine::Request request;
+            const std::uint32_t answer = answers ? std::min(generation, limits.context - 1) : 0;
+            request.tokens = tokens(limits.context - answer, engine.spec().vocabulary);
+            request.max_tokens = answer;
+            request.ignore_end = true;
+            engine.submit(std::move(request));
+        }
+        while (!engine.idle()) engine.step();
+    }
+}
+
+/// Bytes by tier and kind: planned, held after the load, and most in use at once during it. Resident memory is the
+/// process's and stands apart.
+int memory(const BenchmarkOptions& options) {
+    const Chosen chosen = choose(options.model);
+    const zse::Bytes before = resident_bytes();
+    const auto engine = open(chosen);
+    const zse::Bytes opened = resident_bytes();
+    engine->ledger().reset_peaks();
+    fill(*engine, options.generation);
+    const zse::Bytes filled = resident_bytes();
+    const zse::memory::Ledger& ledger = engine->ledger();
+    const auto growth = [&](zse::Bytes now) { return static_cast<std::int64_t>(now) - static_cast<std::int64_t>(before); };
+    nlohmann::json rows = nlohmann::json::array();
+    if (!options.model.json) {
+        fmt::print("{}, context {}, batch {}, filled\n", engine->description(), engine->limits().context,
+                   engine->limits().batch);
+        fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", "tier", "kind", "planned", "held", "peak", "pages");
+    }
+    for (const auto tier : zse::memory::all_tiers) {
+        const auto held = ledger.held(tier);
+        const auto peak = ledger.peak(tier);
+        for (std::size_t i = 0; i < zse::memory::kind_count; ++i) {
+            const auto kind = static_cast<zse::memory::Kind>(i);
+            const zse::Bytes planned = engine->plan()[tier][kind];
+            if (planned == 0 && held[kind] == 0) continue;
+            const bool rounding = kind == zse::memory::Kind::rounding;
+            const std::string backing(rounding ? "" : zse::memory::name(ledger.backing(tier, kind)));
+            rows.push_back({{"tier", std::string(zse::memory::name(tier))},
+                            {"kind", std::string(zse::memory::name(kind))},
+                            {"planned", planned},
+                            {"held", held[kind]},
+                            {"peak", peak[kind]},
+                            {"pages", backing}});
+            if (options.model.json) continue;
+            fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", zse::memory::name(tier), zse::memory::name(kind),
+                       planned, held[kind], peak[kind], backing);
+        }
+    }
+    const auto& counts = engine->scheduling();
+    if (options.model.json) {
+        fmt::print("{}\n", dump({{"memory", rows},
+                                 {"resident",
+                                  {{"before_open", before},
+                                   {"growth_after_open", growth(opened)},
+                                   {"growth_after_load", growth(filled)}}},
+                                 {"planned_total", engine->plan().total()},
+                                 {"preempted", counts.preempted},
+                                 {"context", engine->limits().context},
+                                 {"batch", engine->limits().batch},
+                                 {"engine", engine->description()}}));
+        return 0;
+    }
+    fmt::print("planned in all: {}\n", zse::human(engine->plan().total()));
+    fmt::print("resident memory of the process: {} before open, {:+.2f} MB once open, {:+.2f} MB after the load\n",
+               zse::human(before), static_cast<double>(growth(opened)) / 1e6, static_cast<double>(growth(filled)) / 1e6);
+    return 0;
+}
+
 int benchmark(const BenchmarkOptions& options) {
+    if (options.metric == "memory") return memory(options);
     ModelOptions model = options.model;
     model.batch = std::max(model.batch, options.sequences);
     if (model.context == 0) {
@@ -157,7 +235,7 @@ int benchmark(const BenchmarkOptions& options) {
 
 void declare_benchmark(CLI::App& app, Action& action) {
     auto options = std::make_shared<BenchmarkOptions>();
-    CLI::App* command = app.add_subcommand("benchmark", "measure tokens per second");
+    CLI::App* command = app.add_subcommand("benchmark", "measure tokens per second, or memory");
     options->model.declare(*command);
     const CLI::Range count(0u, 1u << 24);
     command->add_option("--prompt", options->prompt, "tokens of the prompt")
@@ -174,6 +252,9 @@ void declare_benchmark(CLI::App& app, Action& action) {
         ->capture_default_str();
     command->add_option("--repetitions", options->repetitions, "after one that warms up")
         ->check(CLI::Range(1u, 1000u))
+        ->capture_default_str();
+    command->add_option("--metric", options->metric, "speed, or memory: fills the context and says what was held")
+        ->check(CLI::IsMember({"speed", "memory"}))
         ->capture_default_str();
     command->callback([options, &action] { action = [options] { return benchmark(*options); }; });
 }

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pages: aligned parts, sizes by formula, and a pool that neither leaks nor shares a page.
+// The layout of a page: aligned parts of the sizes that a sum of the test's own gives, each byte with one place.
 // rows: 32
-#include <zse/kv/pool.hpp>
+#include <zse/kv/page.hpp>
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <numeric>
-#include <random>
-#include <set>
 #include <vector>
 
 namespace {
@@ -112,105 +109,6 @@ TEST(LayerPages, HeadsLieOneAfterTheOther) {
     EXPECT_EQ(second.head(2, 1),
               pool.data() + 2 * layout.page_bytes() + layout.layer_bytes() + layout.head_bytes());
     EXPECT_EQ(second.head(3, 2) + layout.head_bytes(), pool.data() + pool.size());
-}
-
-TEST(PagePool, GivesEachPageOnce) {
-    std::vector<PageIndex> memory(100);
-    PagePool pool(memory);
-    EXPECT_EQ(pool.capacity(), 100u);
-    std::set<PageIndex> taken;
-    while (pool.available() > 0) taken.insert(pool.take());
-    EXPECT_EQ(taken.size(), 100u);
-    EXPECT_EQ(*taken.begin(), 0u);
-    EXPECT_EQ(*taken.rbegin(), 99u);
-}
-
-TEST(PagePool, ShufflingKeepsThePages) {
-    std::vector<PageIndex> memory(100);
-    PagePool pool(memory);
-    pool.shuffle(7);
-    std::vector<PageIndex> order;
-    while (pool.available() > 0) order.push_back(pool.take());
-    EXPECT_FALSE(std::is_sorted(order.begin(), order.end()));
-    std::sort(order.begin(), order.end());
-    for (PageIndex i = 0; i < 100; ++i) EXPECT_EQ(order[i], i);
-}
-
-TEST(PageTable, TakesNothingWhereTooLittleIsFree) {
-    std::vector<PageIndex> free(5), first(4), second(4);
-    PagePool pool(free);
-    PageTable a(first, 8);
-    PageTable b(second, 8);
-    EXPECT_FALSE(a.extend(pool, 33)) << "the table has four entries";
-    EXPECT_EQ(pool.available(), 5u);
-    EXPECT_TRUE(a.extend(pool, 25));
-    EXPECT_EQ(a.size(), 4u);
-    EXPECT_TRUE(a.extend(pool, 32)) << "the same pages";
-    EXPECT_TRUE(a.extend(pool, 1)) << "extending takes no page back";
-    EXPECT_EQ(a.size(), 4u);
-    EXPECT_FALSE(b.extend(pool, 9));
-    EXPECT_EQ(b.size(), 0u);
-    EXPECT_EQ(pool.available(), 1u);
-    EXPECT_TRUE(b.extend(pool, 8));
-    a.truncate(pool, 9);
-    EXPECT_EQ(a.size(), 2u) << "the page of token 8 stays";
-    a.release(pool);
-    b.release(pool);
-    EXPECT_EQ(pool.available(), 5u);
-    PageTable none;
-    EXPECT_FALSE(none.extend(pool, 1));
-    EXPECT_TRUE(none.extend(pool, 0));
-}
-
-TEST(PageTable, TenThousandRandomStepsNeitherLeakNorShareAPage) {
-    for (const std::uint32_t page_tokens : {1u, 16u}) {
-        constexpr std::size_t sequences = 8;
-        constexpr std::size_t capacity = 100;
-        std::vector<PageIndex> free(capacity);
-        PagePool pool(free);
-        std::vector<std::vector<PageIndex>> memory(sequences, std::vector<PageIndex>(40));
-        std::vector<PageTable> tables;
-        for (auto& pages : memory) tables.emplace_back(pages, page_tokens);
-        std::mt19937 random(page_tokens);
-        std::size_t refused = 0;
-        for (int step = 0; step < 10'000; ++step) {
-            PageTable& table = tables[random() % sequences];
-            const std::vector<PageIndex> before(table.data(), table.data() + table.size());
-            const std::uint64_t tokens = random() % (45 * page_tokens);
-            const std::uint64_t wanted = (tokens + page_tokens - 1) / page_tokens;
-            switch (random() % 5) {
-                case 0: table.release(pool); break;
-                case 1:
-                    table.truncate(pool, tokens);
-                    ASSERT_EQ(table.size(), std::min<std::uint64_t>(before.size(), wanted));
-                    break;
-                default:
-                    if (table.extend(pool, tokens)) {
-                        ASSERT_EQ(table.size(), std::max<std::uint64_t>(before.size(), wanted));
-                    } else {
-                        ASSERT_EQ(table.size(), before.size());
-                        ++refused;
-                    }
-            }
-            // Pages that stay do not move.
-            ASSERT_TRUE(std::equal(table.data(), table.data() + std::min(before.size(), table.size()),
-                                   before.begin()));
-            std::vector<int> owners(capacity, 0);
-            std::size_t owned = 0;
-            for (const PageTable& each : tables) {
-                for (std::size_t i = 0; i < each.size(); ++i) ++owners.at(each.data()[i]);
-                owned += each.size();
-            }
-            ASSERT_EQ(*std::max_element(owners.begin(), owners.end()) <= 1, true) << "a page is shared";
-            ASSERT_EQ(owned + pool.available(), capacity) << "a page is lost";
-        }
-        EXPECT_GT(refused, 100u) << "the pool was never short";
-        for (PageTable& table : tables) table.release(pool);
-        ASSERT_EQ(pool.available(), capacity);
-        std::set<PageIndex> all;
-        while (pool.available() > 0) all.insert(pool.take());
-        EXPECT_EQ(all.size(), capacity);
-    }
 }
 
 }  // namespace

@@ -36,13 +36,18 @@ struct Keeping {
         std::uint64_t most = ~std::uint64_t{0};
         if (recent != 0) most = (std::uint64_t{recent} + cut) / page_tokens;
         if (window != 0) {
-            most = std::min(most, ceil_div(std::uint64_t{window} - 1 + step_tokens, page_tokens) + 1);
+            const std::uint32_t rows = recent != 0 ? std::min(step_tokens, cut) : step_tokens;
+            most = std::min(most, ceil_div(std::uint64_t{window} - 1 + rows, page_tokens) + 1);
         }
         return most;
     }
     /// Whether page i of a sequence is one of its own, and not an earlier one written again.
     [[nodiscard]] constexpr bool own(std::uint64_t page) const noexcept {
         return page < sink_pages() || page - sink_pages() < ring();
+    }
+    /// The first entry of a sequence that is the same page as entry i.
+    [[nodiscard]] constexpr std::uint64_t first_entry(std::uint64_t page) const noexcept {
+        return own(page) ? page : sink_pages() + (page - sink_pages()) % ring();
     }
     /// Pages of a sequence of so many tokens: entries of its table, ...
     [[nodiscard]] constexpr std::uint64_t entries(std::uint64_t tokens) const noexcept {

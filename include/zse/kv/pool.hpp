@@ -108,19 +108,27 @@ public:
             if (keeping.own(count_)) pool.share(pages_[count_]);
         }
     }
-    /// Entries of [first, last) whose page others hold too.
+    /// Pages of entries [first, last) that others hold too. An entry beyond the table's end counts where it will be
+    /// a page that is written again.
     [[nodiscard]] std::size_t shared(const PagePool& pool, const Keeping& keeping, std::size_t first,
                                      std::size_t last) const noexcept {
-        std::size_t found = 0;
-        last = std::min(last, count_);
+        const auto in = [&](std::size_t from, std::size_t to) {
+            std::size_t found = 0;
+            for (std::size_t i = from; i < to; ++i) {
+                const std::size_t entry = keeping.first_entry(i);
+                found += entry < count_ && pool.shared(pages_[entry]) ? 1 : 0;
+            }
+            return found;
+        };
+        const std::size_t sinks = std::min<std::size_t>(keeping.sink_pages(), last);
         // Beyond one ring the pages come again.
-        if (last > first && last - first > keeping.ring()) first = last - keeping.ring();
-        for (std::size_t i = first; i < last; ++i) found += pool.shared(pages_[i]) ? 1 : 0;
-        return found;
+        std::size_t after = std::max(first, sinks);
+        if (last > after && last - after > keeping.ring()) after = last - keeping.ring();
+        return in(first, sinks) + in(after, last);
     }
-    /// Makes the pages of entries [first, last) the sequence's own before they are written.
+    /// Makes the pages of entries [first, last) the sequence's own before they are written. The table has them all.
     void separate(PagePool& pool, std::size_t first, std::size_t last) noexcept {
-        for (std::size_t i = first; i < std::min(last, count_); ++i) {
+        for (std::size_t i = first; i < last; ++i) {
             if (!pool.shared(pages_[i])) continue;
             const PageIndex from = pages_[i];
             const PageIndex to = pool.copy(from);

@@ -60,24 +60,22 @@ public:
     [[nodiscard]] bool reserve(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
         for (GroupPages& group : groups_) {
             const Keeping& keeping = group.keeping;
-            const PageTable& table = group.tables[slot];
-            const std::size_t entries = keeping.entries(tokens);
-            if (entries > table.capacity()) return false;
-            const std::size_t copies =
-                table.shared(group.pool, keeping, first / keeping.page_tokens, entries);
-            if (table.missing(keeping, std::max(entries, table.size())) + copies > group.pool.available()) return false;
-            if (!keeping.old) continue;
-            const PageTable& old = group.old_tables[slot];
-            const std::size_t old_entries = std::max<std::size_t>(keeping.old_pages(tokens), old.size());
-            if (old_entries - old.size() > group.old_pool.available()) return false;
+            if (!fits(group.tables[slot], group.pool, keeping, first / keeping.page_tokens, keeping.entries(tokens))) {
+                return false;
+            }
+            if (keeping.old && !fits(group.old_tables[slot], group.old_pool, group.old_keeping(),
+                                     keeping.old_pages(first), keeping.old_pages(tokens))) {
+                return false;
+            }
         }
         for (GroupPages& group : groups_) {
             const Keeping& keeping = group.keeping;
-            PageTable& table = group.tables[slot];
-            const std::size_t entries = keeping.entries(tokens);
-            table.separate(group.pool, first / keeping.page_tokens, entries);
-            table.grow(group.pool, keeping, entries);
-            if (keeping.old) group.old_tables[slot].grow(group.old_pool, group.old_keeping(), keeping.old_pages(tokens));
+            extend(group.tables[slot], group.pool, keeping, first / keeping.page_tokens, keeping.entries(tokens));
+            if (keeping.old) {
+                // Tokens that grow old on the way are written there.
+                extend(group.old_tables[slot], group.old_pool, group.old_keeping(), keeping.old_pages(first),
+                       keeping.old_pages(tokens));
+            }
         }
         return true;
     }
@@ -153,6 +151,19 @@ public:
     }
 
 private:
+    /// Whether a table may grow to `entries` with pages of its own from entry `first` on.
+    static bool fits(const PageTable& table, const PagePool& pool, const Keeping& keeping, std::size_t first,
+                     std::size_t entries) noexcept {
+        return entries <= table.capacity() && table.missing(keeping, std::max(entries, table.size())) +
+                                                      table.shared(pool, keeping, first, entries) <=
+                                                  pool.available();
+    }
+    static void extend(PageTable& table, PagePool& pool, const Keeping& keeping, std::size_t first,
+                       std::size_t entries) noexcept {
+        table.grow(pool, keeping, entries);
+        table.separate(pool, first, entries);
+    }
+
     std::vector<GroupPages> groups_;
 };
 
