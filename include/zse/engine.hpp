@@ -8,6 +8,7 @@
 #include <zse/engine/generation.hpp>
 #include <zse/exec/cpu.hpp>
 #include <zse/kv/recode.hpp>
+#include <zse/kv/retain.hpp>
 #include <zse/memory/tiers.hpp>
 #include <zse/policy/compose.hpp>
 #include <zse/weights/as_stored.hpp>
@@ -155,15 +156,17 @@ private:
             state.window = group.keeping.window;
             state.cache = engine.cache(pages.pool, group.layout, group.codecs.recent, index);
             if (group.keeping.old) {
-                state.old = engine.cache(pages.old_pool, group.old_layout, group.codecs.old, index);
+                state.old = engine.cache(pages.old_pool, group.old_layout, group.old_codec(), index);
             }
+            state.mass = group.mass();
+            state.mass_at = state.mass.tokens() * index * group.layout.kv_heads;
             return state;
         }
         [[nodiscard]] attention::LayerKernels kernels(std::uint32_t layer) const noexcept {
             const kv::LayerCodecs& of = engine.groups().groups[engine.places_[layer].group].codecs;
             attention::LayerKernels kernels;
             kernels.recent = engine.codecs_[of.recent].attention;
-            if (of.old != kv::LayerCodecs::none) kernels.old = engine.codecs_[of.old].attention;
+            kernels.old = engine.codecs_[of.old == kv::LayerCodecs::none ? of.recent : of.old].attention;
             return kernels;
         }
     };
@@ -173,19 +176,30 @@ private:
         model::Llama<A>::forward(executor_, spec(), limits(), weights_, Cache{*this, batch.rows}, batch, logits);
         scratch_.uses(executor_.used());
     }
-    /// Where a sequence enters a new stretch, the tokens that it leaves behind get their old codec.
+    /// Where a sequence enters a new stretch, the tokens that it leaves behind get their old codec, or the heavy ones of
+    /// them are kept.
     void recode(std::size_t sequences) {
         for (std::uint32_t number = 0; number < groups().count; ++number) {
             const model::StateGroup& group = groups().groups[number];
             if (!group.keeping.old) continue;
             const kv::GroupPages& pages = this->pages().groups()[number];
             for (const kv::Segment& segment : segments(number, sequences)) {
-                const std::uint32_t before =
-                    segment.first_position == 0 ? 0 : group.keeping.boundary(segment.first_position - 1);
+                const bool begins = segment.first_position == 0;
+                const std::uint32_t before = begins ? 0 : group.keeping.boundary(segment.first_position - 1);
+                const kv::LayerCache recent = cache(pages.pool, group.layout, group.codecs.recent, 0);
+                const kv::LayerCache old = cache(pages.old_pool, group.old_layout, group.old_codec(), 0);
+                if (begins && segment.mass != nullptr) {
+                    std::fill_n(segment.mass, group.mass().floats(group.layout), 0.0f);
+                }
                 if (before == segment.boundary) continue;
-                executor_.run(kv::Recode{cache(pages.pool, group.layout, group.codecs.recent, 0),
-                                         cache(pages.old_pool, group.old_layout, group.codecs.old, 0),
-                                         segment.pages, segment.old_pages, before / group.keeping.page_tokens,
+                if (segment.mass != nullptr) {
+                    executor_.run(kv::Retain{recent, old, segment.pages, segment.old_pages, segment.mass, group.mass(),
+                                             before, segment.boundary - before,
+                                             group.keeping.old_tokens(segment.first_position - 1), limits().kv_sinks});
+                    continue;
+                }
+                executor_.run(kv::Recode{recent, old, segment.pages, segment.old_pages,
+                                         before / group.keeping.page_tokens,
                                          segment.boundary / group.keeping.page_tokens});
             }
         }

@@ -112,6 +112,8 @@ TEST(Memory, AlsoWithWindowsLayersApartAndTwoPrecisions) {
     pruned.kv_recent = 1024;
     pruned.kv_sinks = 4;
     holds_what_it_planned<zse::Engine<kv::int8<>>>(tiny, pruned);
+    pruned.kv_heavy = 1024;
+    holds_what_it_planned<zse::Engine<kv::int8<>>>(tiny, pruned);
 }
 
 TEST(Memory, AlsoWithLayersInTheGpuTier) {

@@ -7,6 +7,7 @@
 #include <support/tiny_engine.hpp>
 
 #include <map>
+#include <optional>
 #include <tuple>
 
 namespace {
@@ -80,6 +81,9 @@ TEST(Pages, WhatIsKeptDoesNotDependOnChunks) {
     does_not_depend_on_chunks<zse::Engine<kv::f16>>(tiny(), pruned);
     does_not_depend_on_chunks<zse::Engine<kv::sliding<kv::int8<16>, kv::int4<16>>>>(tiny(), {});
     does_not_depend_on_chunks<zse::Engine<kv::sliding<kv::f16, kv::int4<16, kv::plain>>>>(tiny(), {});
+    zse::Limits heavy = pruned;
+    heavy.kv_heavy = 1024;
+    does_not_depend_on_chunks<zse::Engine<kv::int8<16>>>(tiny(), heavy);
     Tiny hybrid({.layers = 3, .context = 4096});
     hybrid.spec = hybrid.spec.with_windows(70, 2);
     does_not_depend_on_chunks<zse::Engine<kv::f16>>(hybrid, {});
@@ -106,6 +110,26 @@ TEST(Pages, OldTokensAreCoarserAndRecentOnesAreNot) {
     const auto dropped = logits<zse::Engine<kv::f32>>(tiny(), tokens, pruned);
     for (std::size_t i = 0; i < 1280; ++i) ASSERT_EQ(dropped[i], exact[i]) << i;
     EXPECT_NE(dropped[1281], exact[1281]);
+}
+
+// As long as the slots of heavy tokens hold all that is old, nothing differs in a bit; then the lightest go, and what is
+// lost is less than where all that is old goes.
+TEST(Pages, HeavyTokensStay) {
+    const auto tokens = support::tiny_prompt(3, 2550);
+    zse::Limits limits{.step_tokens = 256};
+    const auto exact = logits<zse::Engine<kv::f32>>(tiny(), tokens, limits);
+    limits.kv_recent = 1024;
+    const auto dropped = logits<zse::Engine<kv::f32>>(tiny(), tokens, limits);
+    limits.kv_heavy = 1024;
+    const auto heavy = logits<zse::Engine<kv::f32>>(tiny(), tokens, limits);
+    for (std::size_t i = 0; i < 2304; ++i) ASSERT_EQ(heavy[i], exact[i]) << i;
+    EXPECT_NE(heavy[2305], exact[2305]);
+    const auto mean = [&](const auto& rows) {
+        double sum = 0;
+        for (std::size_t i = 2304; i < 2550; ++i) sum += support::share_of_spread(rows[i], exact[i]);
+        return sum / 246;
+    };
+    EXPECT_LT(mean(heavy), 0.7 * mean(dropped));
 }
 
 // A window is the model's, so the formula of the model says what comes out: in double precision, row by row.
@@ -152,10 +176,11 @@ TEST(Pages, LayersWithCodecsOfTheirOwn) {
 
 // Row 91: more sequences than the pages hold. Whoever grows takes pages from the latest, which computes them again.
 TEST(Pages, APoolForThreeServesEightThatGrow) {
-    for (const bool pruned : {false, true}) {
+    for (const int pruned : {0, 1, 2}) {
         std::vector<std::vector<std::int32_t>> alone;
         zse::Limits limits{.context = 200, .batch = 8, .step_tokens = 64, .threads = 2};
-        if (pruned) limits.kv_recent = 1024;
+        if (pruned > 0) limits.kv_recent = 1024;
+        if (pruned > 1) limits.kv_heavy = 1024;
         for (std::uint64_t i = 0; i < 8; ++i) {
             const auto engine = tiny().open<zse::Engine<kv::int8<16>>>({.context = 200, .step_tokens = 64});
             engine->submit(growing(i, 20 + static_cast<std::uint32_t>(3 * i), 150));
@@ -251,6 +276,41 @@ TEST(Pages, AForkGoesOnAsIfItHadBeenAlone) {
     EXPECT_NE(joined(*second), alone(1));
     EXPECT_EQ(joined(*second).size(), 60u);
     EXPECT_EQ(engine->page_use().used, 0u);
+}
+
+// Heavy tokens give their slots to others, so a fork's old pages are not what they were.
+TEST(Pages, AForkKeepsItsOwnHeavyTokens) {
+    zse::Limits limits{.context = 2900, .batch = 2, .step_tokens = 256, .kv_recent = 1024, .kv_heavy = 1024};
+    const auto prompt = support::tiny_prompt(4, 2500);
+    const auto answer = [&](bool forked) {
+        const auto engine = tiny().open<zse::Engine<kv::int8<16>>>(limits);
+        Request request;
+        request.tokens = prompt;
+        request.max_tokens = 350;
+        request.ignore_end = true;
+        request.sampling = {.temperature = 1.0f, .seed = 1};
+        const RequestId first = engine->submit(std::move(request));
+        std::map<RequestId, std::vector<std::int32_t>> tokens;
+        bool done = !forked;
+        std::optional<RequestId> second;
+        while (!engine->idle()) {
+            for (const auto& event : engine->step()) {
+                if (event.token >= 0) tokens[event.id].push_back(event.token);
+            }
+            if (!done && tokens[first].size() == 20) {
+                second = engine->fork(first, {.temperature = 1.0f, .seed = 1});
+                EXPECT_TRUE(second);
+                done = true;
+            }
+        }
+        if (second) {
+            std::vector<std::int32_t> tail(tokens[first].begin() + 20, tokens[first].end());
+            EXPECT_EQ(tokens[*second], tail);
+        }
+        EXPECT_EQ(engine->page_use().used, 0u);
+        return tokens[first];
+    };
+    EXPECT_EQ(answer(true), answer(false));
 }
 
 TEST(Pages, WhatIsLostInPagesIsReported) {

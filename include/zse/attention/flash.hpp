@@ -3,6 +3,7 @@
 #pragma once
 
 #include <zse/attention/arguments.hpp>
+#include <zse/attention/key_block.hpp>
 
 #include <limits>
 
@@ -163,8 +164,9 @@ struct flash {
         [[nodiscard]] Span visible(const kv::Segment& segment, std::size_t start, std::size_t first,
                                    std::size_t last) const noexcept {
             Span span{start, start, std::min(start + Split, last + 1)};
-            if (start < segment.boundary && segment.old_pages == nullptr) {  // dropped, but for the sinks
-                span.end = std::min<std::size_t>(span.end, segment.sinks);
+            if (start < segment.boundary) {  // what is old and kept, or the sinks alone
+                const bool old = segment.old_pages != nullptr;
+                span.end = std::min<std::size_t>(span.end, old ? segment.old_tokens : segment.sinks);
             }
             const std::size_t seen = arguments.first_seen(first);
             if (seen >= span.end) {
@@ -297,7 +299,7 @@ struct flash {
             // asked for; while values are read, the keys that come after.
             for (std::size_t token = span.from; token < span.end; token += KeyBlock::tokens) {
                 prefetch_values(source, kv_head, token);
-                const KeyBlock keys = key_block(source, kv_head, token, span.end, s.gathered);
+                const KeyBlock keys = key_block(source.cache->pages, source.pages, kv_head, token, span.end, s.gathered);
                 source.kernels->keys->score(keys, s.queries, queries, s.scores + (token - span.start), Split);
             }
             for (std::size_t i = 0; i < queries; ++i) {
@@ -319,8 +321,9 @@ struct flash {
             ValuePages values = value_pages(source, kv_head, span.from, span.end, pages);
             const std::byte* ahead[Split];
             const std::size_t next_end = next.start + (span.end - span.from);
+            const bool all_there = !is_old(segment, next.start) || next_end <= segment.old_tokens;
             if (queries <= most_ahead_queries && next_end <= segment.first_position + segment.rows &&
-                is_old(segment, next.start) == is_old(segment, span.start)) {
+                is_old(segment, next.start) == is_old(segment, span.start) && all_there) {
                 list_heads(source, next.kv_head, next.start, next_end, 0, ahead);
                 values.ahead = ahead;
                 values.ahead_bytes = source.cache->pages.layout.v_codes_at();
@@ -344,43 +347,6 @@ struct flash {
             for (std::size_t line = layout.v_codes_at(); line < layout.head_bytes(); line += 64) {
                 __builtin_prefetch(at + line, 0, 2);
             }
-        }
-
-        /// The keys of 16 tokens from `token`; those at or after `end` may be anything.
-        [[nodiscard]] static KeyBlock key_block(const Source& source, std::size_t kv_head, std::size_t token,
-                                                std::size_t end, std::byte* gathered) noexcept {
-            const kv::LayerPages& from = source.cache->pages;
-            const kv::PageLayout& layout = from.layout;
-            KeyBlock block;
-            block.dim = layout.k_dim;
-            if (layout.page_tokens >= KeyBlock::tokens) {
-                const std::byte* at = from.head(source.pages[token / layout.page_tokens], kv_head);
-                const std::size_t slot = token % layout.page_tokens;
-                block.codes = at + slot * layout.k_piece;
-                block.scales = at + layout.k_scales_at() + slot * kv::PageLayout::scale_piece;
-                block.piece_stride = layout.page_tokens * layout.k_piece;
-                block.scale_stride = layout.page_tokens * kv::PageLayout::scale_piece;
-                return block;
-            }
-            block.codes = gathered;
-            block.scales = gathered + KeyBlock::tokens * layout.k_code;
-            block.piece_stride = KeyBlock::tokens * layout.k_piece;
-            block.scale_stride = KeyBlock::tokens * kv::PageLayout::scale_piece;
-            for (std::size_t t = 0; t < KeyBlock::tokens && token + t < end; ++t) {
-                const std::size_t slot = (token + t) % layout.page_tokens;
-                const std::byte* at = from.head(source.pages[(token + t) / layout.page_tokens], kv_head);
-                const auto copy = [&](std::byte* to, const std::byte* piece, std::size_t pieces,
-                                      std::size_t size) {
-                    for (std::size_t p = 0; p < pieces; ++p) {
-                        std::memcpy(to + (p * KeyBlock::tokens + t) * size,
-                                    piece + (p * layout.page_tokens + slot) * size, size);
-                    }
-                };
-                copy(gathered, at, layout.k_code / layout.k_piece, layout.k_piece);
-                copy(gathered + KeyBlock::tokens * layout.k_code, at + layout.k_scales_at(),
-                     layout.k_scale / kv::PageLayout::scale_piece, kv::PageLayout::scale_piece);
-            }
-            return block;
         }
 
         /// For each page of tokens [first, last), the byte of this head at `offset`.

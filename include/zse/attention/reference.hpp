@@ -46,7 +46,7 @@ struct reference {
             float* value = key + layout.k_dim;
             float* result = value + layout.v_dim;
             const auto dropped = [&](std::size_t t) {
-                return t < segment.boundary && t >= segment.sinks && segment.old_pages == nullptr;
+                return t < segment.boundary && t >= (segment.old_pages == nullptr ? segment.sinks : segment.old_tokens);
             };
             const auto is_old = [&](std::size_t t) { return t < segment.boundary && segment.old_pages != nullptr; };
             for (std::size_t head = 0; head < arguments.heads; ++head) {

@@ -72,6 +72,9 @@ public:
             slot.request = std::move(request);
             slot.prompt = slots_[from].prompt;
             slot.observed = slots_[from].observed;
+            for (std::uint32_t g = 0; g < groups_.count; ++g) {
+                std::ranges::copy(mass(g, from), mass(g, *to).begin());
+            }
             return next_id_++;
         }
         return std::nullopt;
@@ -296,8 +299,16 @@ private:
             const std::uint64_t entries = group.keeping.old_pages(limits_.context);
             pages.old_pool = pool(group.old_pages, group.old_layout.page_bytes());
             pages.old_tables = tables(entries);
+            const std::size_t sums = group.mass().floats(group.layout);
+            if (sums != 0) mass_[made.size() - 1] = carver.take<float>(limits_.batch * sums);
         }
         return kv::Sequences(std::move(made));
+    }
+
+    /// The sums of a slot by which a group finds heavy tokens; empty where it does not.
+    [[nodiscard]] std::span<float> mass(std::uint32_t group, scheduler::Slot slot) const noexcept {
+        const std::size_t each = mass_[group].size() / limits_.batch;
+        return mass_[group].subspan(slot * each, each);
     }
 
     void admit() {
@@ -343,7 +354,9 @@ private:
                                    pages.tables[chunk.slot].data(),
                                    keeping.old ? pages.old_tables[chunk.slot].data() : nullptr,
                                    keeping.boundary(chunk.first_position),
-                                   keeping.sinks};
+                                   keeping.sinks,
+                                   keeping.old_tokens(chunk.first_position),
+                                   mass(g, chunk.slot).data()};
             }
             for (std::uint32_t r = 0; r < chunk.rows; ++r, ++row) {
                 tokens_[row] = slot.tokens[chunk.first_position + r];
@@ -484,6 +497,7 @@ private:
     memory::Arena logits_, sampling_, page_tables_, control_;
     memory::Carver control_carver_;
     std::uint64_t table_entries_ = 0;
+    std::array<std::span<float>, model::StateGroups::most> mass_;  ///< `[group][slot * floats]`
     kv::Sequences pages_;
     scheduler::Scheduler scheduler_;
     bool use_cache_;

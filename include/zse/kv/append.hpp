@@ -62,6 +62,23 @@ struct LayerCache {
         v->decode(at + layout.v_codes_at() + slot * layout.v_code, scales, layout.v_dim, value);
     }
 
+    /// Copies a token's codes and scales of one head to a page of the same layout, as they are.
+    static void copy_token(const PageLayout& layout, const std::byte* from, std::size_t from_slot, std::byte* to,
+                           std::size_t to_slot) noexcept {
+        const std::size_t tokens = layout.page_tokens;
+        const auto interleaved = [&](std::size_t at, std::size_t pieces, std::size_t size) {
+            for (std::size_t piece = 0; piece < pieces; ++piece) {
+                std::memcpy(to + at + (piece * tokens + to_slot) * size, from + at + (piece * tokens + from_slot) * size,
+                            size);
+            }
+        };
+        interleaved(0, layout.k_code / layout.k_piece, layout.k_piece);
+        interleaved(layout.k_scales_at(), layout.k_scale / PageLayout::scale_piece, PageLayout::scale_piece);
+        std::memcpy(to + layout.v_codes_at() + to_slot * layout.v_code,
+                    from + layout.v_codes_at() + from_slot * layout.v_code, layout.v_code);
+        interleaved(layout.v_scales_at(), layout.v_scale / PageLayout::scale_piece, PageLayout::scale_piece);
+    }
+
 private:
     static constexpr std::size_t most_scale_bytes = most_head_dim / 16 * PageLayout::scale_piece;
 
@@ -93,6 +110,8 @@ struct LayerState {
     LayerCache old;  ///< of tokens below a segment's boundary, where they have another codec
     BatchRows rows;
     std::uint32_t window = 0;  ///< a row sees this many tokens, itself included; 0: all
+    Mass mass;                 ///< what is summed, if anything
+    std::size_t mass_at = 0;   ///< floats from a segment's sums to those of this layer
 
     [[nodiscard]] constexpr bool has_old() const noexcept { return old.pages.layout.kv_heads != 0; }
 };

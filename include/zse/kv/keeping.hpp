@@ -17,11 +17,12 @@ namespace kv {
 /// are then the same page of the pool.
 struct Keeping {
     std::uint32_t page_tokens = 16;
-    std::uint32_t window = 0;  ///< the model's: a row sees this many tokens, itself included; 0: all
-    std::uint32_t sinks = 0;   ///< first tokens, which are never dropped; only with `recent`
-    std::uint32_t recent = 0;  ///< tokens kept before the current stretch, a multiple of `cut`; 0: all
-    std::uint32_t cut = 256;   ///< positions of a stretch; chunks end where one ends
-    bool old = false;          ///< tokens before the recent ones are kept in another codec, not dropped
+    std::uint32_t window = 0;       ///< the model's: a row sees this many tokens, itself included; 0: all
+    std::uint32_t sinks = 0;        ///< first tokens, which are never dropped; only with `recent`
+    std::uint32_t recent = 0;       ///< tokens kept before the current stretch, a multiple of `cut`; 0: all
+    std::uint32_t cut = 256;        ///< positions of a stretch; chunks end where one ends
+    bool old = false;               ///< tokens before the recent ones have pages of their own, and are not dropped
+    std::uint32_t heavy = 0;        ///< of those, only the so many that were attended to most; 0: all
     std::uint32_t step_tokens = 1;  ///< rows of one step at most: a window has to outlast them
     friend constexpr bool operator==(const Keeping&, const Keeping&) = default;
 
@@ -58,9 +59,19 @@ struct Keeping {
         const std::uint64_t all = entries(tokens);
         return all <= sink_pages() ? all : sink_pages() + std::min(all - sink_pages(), ring());
     }
-    /// ... and pages of the old codec.
+    /// Old tokens that are kept when position `position` is computed.
+    [[nodiscard]] constexpr std::uint32_t old_tokens(std::uint32_t position) const noexcept {
+        if (!old) return 0;
+        return heavy == 0 ? boundary(position) : std::min(boundary(position), heavy);
+    }
+    /// ... and pages of old tokens.
     [[nodiscard]] constexpr std::uint64_t old_pages(std::uint64_t tokens) const noexcept {
-        return !old || tokens == 0 ? 0 : boundary(static_cast<std::uint32_t>(tokens - 1)) / page_tokens;
+        return tokens == 0 ? 0 : old_tokens(static_cast<std::uint32_t>(tokens - 1)) / page_tokens;
+    }
+    /// The first page of old tokens that may be written once the tokens below `tokens` are computed: heavy tokens
+    /// give their slots to heavier ones.
+    [[nodiscard]] constexpr std::uint64_t first_old_written(std::uint64_t tokens) const noexcept {
+        return heavy != 0 ? 0 : old_pages(tokens);
     }
 };
 

@@ -94,6 +94,18 @@ struct LayerPages {
     }
 };
 
+/// How much attention each token of a sequence got so far, summed over rows and the query heads that share a key head:
+/// `[layer][kv_head][heavy slots | recent tokens]` float32. Recent token t is at t modulo `recent`.
+struct Mass {
+    std::uint32_t heavy = 0;
+    std::uint32_t recent = 0;  ///< tokens of the ring of recent pages; 0: nothing is summed
+
+    [[nodiscard]] constexpr std::size_t tokens() const noexcept { return std::size_t{heavy} + recent; }
+    [[nodiscard]] constexpr std::size_t floats(const PageLayout& layout) const noexcept {
+        return tokens() * layout.layers * layout.kv_heads;
+    }
+};
+
 /// Rows of one sequence in a batch: consecutive tokens from `first_position`, and the pages of the whole
 /// sequence in one group of layers.
 struct Segment {
@@ -101,9 +113,11 @@ struct Segment {
     std::uint32_t rows = 0;
     std::uint32_t first_position = 0;      ///< absolute position of the first row
     const PageIndex* pages = nullptr;      ///< `[ceil((first_position + rows) / page_tokens)]`
-    const PageIndex* old_pages = nullptr;  ///< `[boundary / page_tokens]` in the pool of the old codec, if there is one
+    const PageIndex* old_pages = nullptr;  ///< `[old_tokens / page_tokens]` in the pool of old tokens, if there is one
     std::uint32_t boundary = 0;  ///< tokens below are in old_pages; without those they are gone, but for ...
     std::uint32_t sinks = 0;     ///< ... the first ones
+    std::uint32_t old_tokens = 0;  ///< slots of old_pages that hold a token
+    float* mass = nullptr;         ///< how much each token was attended to (see Mass), where heavy ones are kept
 };
 
 }  // namespace kv

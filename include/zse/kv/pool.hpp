@@ -22,7 +22,8 @@ public:
     PagePool() = default;
     /// `free` and `holders` are memory of the caller, `[pages]`. `base` are the pages themselves, `page_bytes` each;
     /// none where only their numbers matter.
-    PagePool(std::span<PageIndex> free, std::span<Holders> holders, std::byte* base, Bytes page_bytes) noexcept
+    PagePool(std::span<PageIndex> free, std::span<Holders> holders, std::byte* base,
+             Bytes page_bytes) noexcept
         : free_(free), holders_(holders), count_(free.size()), base_(base), page_bytes_(page_bytes) {
         for (std::size_t i = 0; i < free_.size(); ++i) {
             free_[i] = static_cast<PageIndex>(free_.size() - 1 - i);

@@ -60,21 +60,23 @@ public:
     [[nodiscard]] bool reserve(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
         for (GroupPages& group : groups_) {
             const Keeping& keeping = group.keeping;
-            if (!fits(group.tables[slot], group.pool, keeping, first / keeping.page_tokens, keeping.entries(tokens))) {
+            if (!fits(group.tables[slot], group.pool, keeping, first / keeping.page_tokens,
+                      keeping.entries(tokens))) {
                 return false;
             }
             if (keeping.old && !fits(group.old_tables[slot], group.old_pool, group.old_keeping(),
-                                     keeping.old_pages(first), keeping.old_pages(tokens))) {
+                                     keeping.first_old_written(first), keeping.old_pages(tokens))) {
                 return false;
             }
         }
         for (GroupPages& group : groups_) {
             const Keeping& keeping = group.keeping;
-            extend(group.tables[slot], group.pool, keeping, first / keeping.page_tokens, keeping.entries(tokens));
+            extend(group.tables[slot], group.pool, keeping, first / keeping.page_tokens,
+                   keeping.entries(tokens));
             if (keeping.old) {
                 // Tokens that grow old on the way are written there.
-                extend(group.old_tables[slot], group.old_pool, group.old_keeping(), keeping.old_pages(first),
-                       keeping.old_pages(tokens));
+                extend(group.old_tables[slot], group.old_pool, group.old_keeping(),
+                       keeping.first_old_written(first), keeping.old_pages(tokens));
             }
         }
         return true;
@@ -101,7 +103,8 @@ public:
     /// Pages of all pools that a sequence of so many tokens has.
     [[nodiscard]] std::uint64_t pages(std::uint64_t tokens) const noexcept {
         std::uint64_t sum = 0;
-        for (const GroupPages& group : groups_) sum += group.keeping.pages(tokens) + group.keeping.old_pages(tokens);
+        for (const GroupPages& group : groups_)
+            sum += group.keeping.pages(tokens) + group.keeping.old_pages(tokens);
         return sum;
     }
     /// Bytes of those pages.

@@ -37,6 +37,15 @@ struct StateGroup {
     kv::PageLayout old_layout;  ///< with no layers where no token has the old codec
     std::uint64_t pages = 0;
     std::uint64_t old_pages = 0;
+
+    /// What is summed of each sequence to find its heavy tokens.
+    [[nodiscard]] constexpr kv::Mass mass() const noexcept {
+        return keeping.heavy == 0 ? kv::Mass{} : kv::Mass{keeping.heavy, keeping.recent + keeping.cut};
+    }
+    /// The pair of codecs of old tokens.
+    [[nodiscard]] constexpr std::uint8_t old_codec() const noexcept {
+        return codecs.old == kv::LayerCodecs::none ? codecs.recent : codecs.old;
+    }
 };
 
 /// A layer's group, and its number among the layers of the group.
@@ -106,9 +115,15 @@ constexpr StateGroups state_groups(const ModelSpec& spec, const Limits& limits,
             made.keeping.step_tokens = limits.step_tokens;
             made.keeping.window = window;
             made.keeping.cut = Cut;
-            made.keeping.old = codecs.old != kv::LayerCodecs::none;
-            made.keeping.recent = made.keeping.old ? codecs.recent_tokens : limits.kv_recent;
-            made.keeping.sinks = made.keeping.old || made.keeping.recent == 0 ? 0 : limits.kv_sinks;
+            if (codecs.old != kv::LayerCodecs::none) {
+                made.keeping.old = true;
+                made.keeping.recent = codecs.recent_tokens;
+            } else if (window == 0) {  // a window drops tokens itself
+                made.keeping.recent = limits.kv_recent;
+                made.keeping.heavy = limits.kv_heavy;
+                made.keeping.old = limits.kv_heavy != 0;
+                made.keeping.sinks = made.keeping.old ? 0 : limits.kv_sinks;
+            }
         }
         if (!places.empty()) places[layer] = {group, layers[group]};
         ++layers[group];
@@ -118,7 +133,7 @@ constexpr StateGroups state_groups(const ModelSpec& spec, const Limits& limits,
         const typename Codecs::Pairs pairs{};
         group.layout = detail::layout_of(pairs, group.codecs.recent, limits.page_tokens, layers[i], spec);
         if (group.keeping.old) {
-            group.old_layout = detail::layout_of(pairs, group.codecs.old, limits.page_tokens, layers[i], spec);
+            group.old_layout = detail::layout_of(pairs, group.old_codec(), limits.page_tokens, layers[i], spec);
         }
         const auto pooled = [&](std::uint64_t of_sequence) {
             const std::uint64_t all = saturating_mul(of_sequence, limits.batch);

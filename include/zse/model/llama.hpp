@@ -3,6 +3,7 @@
 #pragma once
 
 #include <zse/attention/flash.hpp>
+#include <zse/attention/weigh.hpp>
 #include <zse/kernels/operations.hpp>
 #include <zse/model/batch.hpp>
 #include <zse/model/spec.hpp>
@@ -162,6 +163,7 @@ private:
         exec::Buffer<float, X> partials(x, attending.partials_floats());
         attending.arguments.partials = partials.data();
         x.run(attending);
+        if (state.mass.recent != 0) x.run(attention::Weigh{arguments, state.mass, state.mass_at});
         const std::size_t codes = w.o.reads_codes() ? most : 0;
         Input<X> mixed(x, {&w.o}, codes, codes == 0 ? 0 : step.rows, q_width);
         mixed.activations.tokens = step.rows;

@@ -39,6 +39,8 @@ constexpr std::string_view defect(const Limits& limits) noexcept {
     if (limits.kv_recent % 1024 != 0) return "the recent tokens that pruning keeps must be a multiple of 1024";
     if (limits.kv_sinks != 0 && limits.kv_recent == 0) return "first tokens are kept where pruning drops others: say how many recent ones it keeps";
     if (limits.kv_sinks > 256) return "pruning keeps at most 256 first tokens";
+    if (limits.kv_heavy % 1024 != 0) return "the heavy tokens that pruning keeps must be a multiple of 1024";
+    if (limits.kv_heavy != 0 && limits.kv_recent == 0) return "heavy tokens are kept where pruning drops others: say how many recent ones it keeps";
     return {};
 }
 
@@ -133,13 +135,14 @@ struct PlannedWeights {
     }
 };
 
-template <class Kv>
+template <class Kv, std::uint32_t Cut>
 struct PlannedCache {
     const ModelSpec& spec;
     const Limits& limits;
 
     [[nodiscard]] constexpr bool alike(std::uint32_t a, std::uint32_t b) const noexcept {
-        return kv::Codecs<Kv>::of(a) == kv::Codecs<Kv>::of(b);
+        return kv::Codecs<Kv>::of(a) == kv::Codecs<Kv>::of(b) &&
+               (spec.run_of(a).window == 0) == (spec.run_of(b).window == 0);
     }
     [[nodiscard]] constexpr kv::LayerState layer(std::uint32_t index) const noexcept {
         const kv::LayerCodecs codecs = kv::Codecs<Kv>::of(index);
@@ -148,6 +151,9 @@ struct PlannedCache {
         state.cache.pages.layout = layout_of(pairs, codecs.recent, limits.page_tokens, 1, spec);
         if (codecs.old != kv::LayerCodecs::none) {
             state.old.pages.layout = layout_of(pairs, codecs.old, limits.page_tokens, 1, spec);
+        } else if (limits.kv_heavy != 0 && spec.run_of(index).window == 0) {
+            state.old.pages.layout = state.cache.pages.layout;
+            state.mass = {limits.kv_heavy, limits.kv_recent + Cut};
         }
         return state;
     }
@@ -188,6 +194,8 @@ struct ControlLayout {
             const kv::Keeping& keeping = group.keeping;
             sum = saturating_add(sum, table_bytes(group.pages, limits.batch, keeping.entries(limits.context)));
             sum = saturating_add(sum, table_bytes(group.old_pages, limits.batch, keeping.old_pages(limits.context)));
+            sum = saturating_add(sum, memory::Carver::footprint<float>(
+                                          saturating_mul(limits.batch, group.mass().floats(group.layout))));
         }
         return sum;
     }
@@ -219,7 +227,7 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
 
     exec::Recorder recorder;
     Llama<Attention>::forward(recorder, spec, limits, detail::PlannedWeights<WeightPolicy>{spec},
-                              detail::PlannedCache<Kv>{spec, limits}, Batch{}, nullptr);
+                              detail::PlannedCache<Kv, Attention::cut>{spec, limits}, Batch{}, nullptr);
     plan.scratch_per_thread = recorder.thread_bytes();
 
     for (const Tier tier : {Tier::gpu, Tier::host}) {

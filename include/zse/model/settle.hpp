@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Turns what a user left open (context, layers in the gpu tier, bytes of KV) into limits that a budget holds.
+#pragma once
+
+#include <zse/model/calculator.hpp>
+
+namespace zse::inline v1 {
+namespace model {
+
+/// A setting with what is left open in it.
+struct Wish {
+    Setting setting;               ///< a context of 0 is left open
+    bool gpu_layers_open = false;  ///< as many as fit
+    std::optional<Size> kv;        ///< bytes of all pages; automatic: what the tier has left; none: batch * context
+    std::uint32_t layers = 0;      ///< of the model
+    std::uint32_t trained_context = 0;
+    std::uint32_t least_context = 0;  ///< an open context is no shorter, whether it fits or not
+};
+
+namespace detail {
+
+/// The pool of a setting whose context is known; none where it cannot hold one sequence.
+inline std::optional<Setting> with_pool(const Planner& plan, const Setting& setting, const Budget& budget,
+                                        const std::optional<Size>& kv) {
+    if (!kv) return setting;
+    const auto tokens = largest_pool(plan, setting, [&](const memory::Plan& planned) {
+        return kv->automatic ? budget.holds(planned) : planned.of(memory::Kind::kv) <= kv->bytes;
+    });
+    if (!tokens) return std::nullopt;
+    Setting pooled = setting;
+    pooled.limits.kv_tokens = *tokens;
+    const memory::Plan planned = plan(pooled);
+    if (!holds_a_sequence(planned)) return std::nullopt;
+    // A pool for all that the batch can hold needs no bound.
+    Setting whole = setting;
+    whole.limits.kv_tokens = 0;
+    return planned.of(memory::Kind::kv) == plan(whole).of(memory::Kind::kv) ? whole : pooled;
+}
+
+/// Layers and pool of a setting whose context is known; none where no choice of them fits.
+inline std::optional<Setting> placed(const Planner& plan, const Wish& wish, const Setting& setting, const Budget& budget) {
+    if (!wish.gpu_layers_open) return with_pool(plan, setting, budget, wish.kv);
+    // Layers first, with the smallest pool, since layers in the first tier are worth more than waiting sequences.
+    Setting least = setting;
+    if (wish.kv && wish.kv->automatic) least.limits.kv_tokens = setting.limits.context;
+    if (wish.kv && !wish.kv->automatic) {
+        const auto pooled = with_pool(plan, setting, budget, wish.kv);
+        if (!pooled) return std::nullopt;
+        least = *pooled;
+    }
+    const auto layers = most_gpu_layers(plan, least, budget, wish.layers);
+    if (!layers) return std::nullopt;
+    return with_pool(plan, with(setting, [&](Limits& l) { l.gpu_layers = *layers; }), budget, wish.kv);
+}
+
+}  // namespace detail
+
+/// The setting with nothing left open. An open context is the longest that fits, up to the trained one. The result need
+/// not fit: where nothing does, it is the nearest to the wish, for a plan that says what is lacking. Throws usage where
+/// the wish contradicts the budget or itself.
+inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budget) {
+    Setting setting = wish.setting;
+    if (!wish.gpu_layers_open && setting.limits.gpu_layers != 0 && budget.gpu.cap == 0) {
+        throw Error(ErrorCode::usage, text("--gpu-layers ", setting.limits.gpu_layers,
+                                           " needs memory in the gpu tier, and there is none; state it with --gpu-mem, "
+                                           "or use --gpu-layers 0"));
+    }
+    const Bytes caps = saturating_add(budget.gpu.cap, budget.unified ? 0 : budget.host.cap);
+    const Bytes room = budget.unified ? std::max(budget.host.cap, caps) : caps;
+    if (wish.kv && !wish.kv->automatic && wish.kv->bytes > room) {
+        throw Error(ErrorCode::usage, text("--kv-cache-memory ", wish.kv->bytes, " is more than the ", room,
+                                           " bytes that the tiers may hold; lower it, or raise --gpu-mem or --host-mem"));
+    }
+    const auto fitting = [&](std::uint64_t context) -> std::optional<Setting> {
+        const Setting asked =
+            with(setting, [&](Limits& l) { l.context = static_cast<std::uint32_t>(context); });
+        std::optional<Setting> found = detail::placed(plan, wish, asked, budget);
+        return found && budget.holds(plan(*found)) ? found : std::nullopt;
+    };
+    if (setting.limits.context == 0) {
+        const auto context =
+            largest(1, wish.trained_context, [&](std::uint64_t tokens) { return fitting(tokens).has_value(); });
+        if (context && *context >= wish.least_context) return *fitting(*context);
+        setting.limits.context = std::max(wish.least_context, 1u);
+    } else if (auto found = fitting(setting.limits.context)) {
+        return *found;
+    }
+    // Nothing fits. A pool that cannot hold a sequence is the user's contradiction, whatever the budget.
+    const auto pooled = wish.kv && !wish.kv->automatic ? detail::with_pool(plan, setting, budget, wish.kv) : setting;
+    if (!pooled) {
+        throw Error(ErrorCode::usage, text("--kv-cache-memory ", wish.kv->bytes, " does not hold one sequence of ",
+                                           setting.limits.context,
+                                           " tokens; raise it, or lower --max-context"));
+    }
+    setting = *pooled;
+    if (wish.kv && wish.kv->automatic) setting.limits.kv_tokens = setting.limits.context;
+    if (wish.gpu_layers_open) {  // fill the first tier, so that the lack is the second's
+        const auto most = largest(0, wish.layers + 1, [&](std::uint64_t count) {
+            const auto of = with(setting, [&](Limits& l) { l.gpu_layers = static_cast<std::uint32_t>(count); });
+            return plan(of).gpu.total() <= budget.gpu.cap;
+        });
+        setting.limits.gpu_layers = static_cast<std::uint32_t>(most.value_or(0));
+    }
+    return setting;
+}
+
+}  // namespace model
+}  // namespace zse::inline v1
