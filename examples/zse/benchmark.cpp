@@ -113,8 +113,9 @@ void fill(zse::AnyEngine& engine, std::uint32_t generation) {
         for (std::uint32_t i = 0; i < limits.batch; ++i) {
             zse::AnyEngine::Request request;
             const std::uint32_t answer = answers ? std::min(generation, limits.context - 1) : 0;
-            request.tokens = tokens(limits.context - answer, engine.spec().vocabulary);
-            request.max_tokens = answer;
+            // Answers end one after the other, so that every number of sequences occurs.
+            request.tokens = tokens(limits.context - answer + (answers ? 9 * i % answer : 0), engine.spec().vocabulary);
+            request.max_tokens = answers ? zse::AnyEngine::Request::unlimited : 0;
             request.ignore_end = true;
             engine.submit(std::move(request));
         }

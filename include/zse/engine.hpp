@@ -92,6 +92,11 @@ private:
                     scratch_.size() - r.options.limits.threads * r.plan.scratch_per_thread,
                     r.plan.scratch_per_thread) {
         model::state_groups<K, A::cut>(spec, r.options.limits, places_);
+        const Bytes bytes = model::ControlLayout::bucket_bytes(model::Llama<A>::operations(spec, limits()));
+        for (std::uint32_t i = 0; i < model::ControlLayout::buckets(limits()); ++i) {
+            captured_.emplace_back(control().template take<std::byte>(bytes));
+            note_uncaptured(bytes);
+        }
     }
 
     static constexpr void accept(const ModelSpec& spec, const Limits& limits) {
@@ -173,8 +178,19 @@ private:
 
     void forward(const model::Batch& batch, float* logits) override {
         recode(batch.rows.segments.size());
+        // A step in which each sequence generates has the same shapes whenever there are as many of them.
+        const bool generates = batch.most_rows == 1 && batch.output_rows.size() == batch.rows.rows;
+        const std::uint32_t bucket = generates ? exec::Buckets::of(batch.rows.rows) : exec::Buckets::none;
+        if (bucket < captured_.size() && captured_[bucket].complete()) {
+            captured_[bucket].run(executor_);
+            return count_step(true);
+        }
+        if (bucket < captured_.size()) executor_.capture(captured_[bucket]);
         model::Llama<A>::forward(executor_, spec(), limits(), weights_, Cache{*this, batch.rows}, batch, logits);
+        executor_.close();
         scratch_.uses(executor_.used());
+        if (bucket < captured_.size()) note_captured(captured_[bucket].bytes());
+        count_step(false);
     }
     /// Where a sequence enters a new stretch, the tokens that it leaves behind get their old codec, or the heavy ones of
     /// them are kept.
@@ -211,6 +227,7 @@ private:
     std::span<model::LayerPlace> places_;
     decltype(codecs(typename kv::Codecs<K>::Pairs{}, kernels::Isa{})) codecs_;
     exec::CpuExecutor executor_;
+    std::vector<exec::Captured> captured_;  ///< by bucket
 };
 
 namespace engine {

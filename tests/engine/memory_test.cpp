@@ -41,7 +41,8 @@ void fill(zse::AnyEngine& engine) {
     for (const bool answers : {false, true}) {
         for (std::uint32_t i = 0; i < limits.batch; ++i) {
             zse::AnyEngine::Request request;
-            request.tokens = support::tiny_prompt(i, answers ? limits.context / 2 : limits.context);
+            // Answers end one after the other, so that every number of sequences occurs.
+            request.tokens = support::tiny_prompt(i, answers ? limits.context / 2 + 9 * i : limits.context);
             if (!answers) request.max_tokens = 0;
             request.ignore_end = true;
             engine.submit(std::move(request));

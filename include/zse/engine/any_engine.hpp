@@ -200,6 +200,11 @@ protected:
     [[nodiscard]] std::span<const kv::Segment> segments(std::size_t group, std::size_t count) const noexcept {
         return segments_[group].first(count);
     }
+    /// Counts a step that ran as captured, or one that was enqueued anew.
+    void count_step(bool replayed) noexcept { ++(replayed ? counters_.replayed_steps : counters_.eager_steps); }
+    /// Room for a captured step in the control arena, and what of it is filled.
+    void note_uncaptured(Bytes bytes) noexcept { uncaptured_ += bytes; }
+    void note_captured(Bytes bytes) noexcept { uncaptured_ -= bytes; }
     /// What is left of the control arena for the derived class.
     [[nodiscard]] memory::Carver& control() noexcept { return control_carver_; }
 
@@ -385,16 +390,20 @@ private:
         note_pages();
         logits_.uses(batch.output_rows.size() * spec_.vocabulary * sizeof(float));
         std::uint64_t entries = 0;
-        std::uint64_t unwritten = 0;
+        std::uint64_t written = 0;
         for (scheduler::Slot slot = 0; slot < slots_.size(); ++slot) {
             entries += pages_.entries(slot);
-            unwritten += limits_.context - (slots_[slot].active ? slots_[slot].count : 0);
+            written += slots_[slot].active ? slots_[slot].count : 0;
         }
         // The pools' own arrays are always in use, and the tables that are not full leave their rest.
         page_tables_.uses(page_tables_.size() - (table_entries_ - entries) * sizeof(kv::PageIndex));
+        // The parts of the control arena are never all full at once: what each had at most counts.
         most_rows_ = std::max(most_rows_, batch.rows.rows);
+        most_written_ = std::max(most_written_, written);
         const std::uint64_t idle_rows = limits_.step_tokens - most_rows_;
-        control_.uses(control_.size() - unwritten * sizeof(std::int32_t) - idle_rows * 3 * sizeof(std::uint32_t));
+        const std::uint64_t idle_tokens = std::uint64_t{limits_.batch} * limits_.context - most_written_;
+        control_.uses(control_.size() - uncaptured_ - idle_tokens * sizeof(std::int32_t) -
+                      idle_rows * 3 * sizeof(std::uint32_t));
     }
 
     void finish_step(std::span<const scheduler::Chunk> chunks) {
@@ -513,6 +522,8 @@ private:
     std::vector<std::pair<scheduler::Slot, engine::Finish>> ended_;
     engine::Counters counters_;
     std::size_t most_rows_ = 0;
+    std::uint64_t most_written_ = 0;
+    Bytes uncaptured_ = 0;
     RequestId next_id_ = 1;
 };
 

@@ -17,19 +17,23 @@ ZSE_KERNELS_EXTERN template void multiply<weights::nf4<64>>(const LinearTile&) n
 
 namespace attention {
 namespace ZSE_ISA {
-#define ZSE_KEYS(codec) \
-    ZSE_KERNELS_EXTERN template void score<codec>(const KeyBlock&, const std::byte*, std::size_t, float*, std::size_t) noexcept
-#define ZSE_VALUES(codec)                                                                                   \
-    ZSE_KERNELS_EXTERN template void accumulate<codec>(const ValuePages&, const float*, std::size_t, std::size_t, \
+#define ZSE_KEYS(...) \
+    ZSE_KERNELS_EXTERN template void score<__VA_ARGS__>(const KeyBlock&, const std::byte*, std::size_t, float*, std::size_t) noexcept
+#define ZSE_VALUES(...)                                                                                     \
+    ZSE_KERNELS_EXTERN template void accumulate<__VA_ARGS__>(const ValuePages&, const float*, std::size_t, std::size_t, \
                                                        float*, std::size_t) noexcept
 ZSE_KEYS(kv::f32);
 ZSE_KEYS(kv::f16);
+ZSE_KEYS(kv::fp8<32>);
 ZSE_KEYS(kv::int8<32>);
 ZSE_KEYS(kv::int4<32>);
+ZSE_KEYS(kv::int4<32, kv::plain>);
 ZSE_VALUES(kv::f32);
 ZSE_VALUES(kv::f16);
+ZSE_VALUES(kv::fp8<32>);
 ZSE_VALUES(kv::int8<32>);
 ZSE_VALUES(kv::int4<32>);
+ZSE_VALUES(kv::int4<32, kv::plain>);
 #undef ZSE_KEYS
 #undef ZSE_VALUES
 }  // namespace ZSE_ISA

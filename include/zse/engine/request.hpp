@@ -79,6 +79,8 @@ struct Counters {
     std::uint64_t rows = 0;  ///< rows computed, prompt and answer
     std::uint64_t generated_tokens = 0;
     std::uint32_t most_rows_in_a_step = 0;
+    std::uint64_t replayed_steps = 0;  ///< that ran as they were captured
+    std::uint64_t eager_steps = 0;     ///< that were enqueued anew: prompts, batches of no captured size, the first of each
 };
 
 }  // namespace engine

@@ -2,6 +2,7 @@
 // The executor of the processor: a persistent team of threads over host memory.
 #pragma once
 
+#include <zse/exec/captured.hpp>
 #include <zse/exec/executor.hpp>
 #include <zse/exec/team.hpp>
 #include <zse/policy/family.hpp>
@@ -32,21 +33,32 @@ public:
         return layout_.peak() + team_->size() * round_up(thread_bytes_, memory::ScratchLayout::alignment);
     }
 
+    /// Keeps what runs from now on, until close().
+    void capture(Captured& into) noexcept { capturing_ = &into; }
+    void close() noexcept {
+        if (capturing_ != nullptr) capturing_->close();
+        capturing_ = nullptr;
+    }
+
     template <PlainOperation Op>
     void run(const Op& op) noexcept {
-        note(op.thread_bytes());
+        keep(op);
         team_->for_each(op.items(), [&](std::size_t item, unsigned thread) { op.run(item, worker(thread)); });
     }
     template <PartedOperation Op>
     void run(const Op& op) noexcept {
-        note(op.thread_bytes());
+        keep(op);
         team_->for_each_in_parts(
             [&](std::size_t part) { return op.items(part, team_->size()); },
             [&](std::size_t part, std::size_t item, unsigned thread) { op.run(part, item, worker(thread)); });
     }
 
 private:
-    void note(Bytes thread_bytes) noexcept { thread_bytes_ = std::max(thread_bytes_, thread_bytes); }
+    template <class Op>
+    void keep(const Op& op) noexcept {
+        thread_bytes_ = std::max(thread_bytes_, op.thread_bytes());
+        if (capturing_ != nullptr) capturing_->add<CpuExecutor>(op);
+    }
     [[nodiscard]] Worker worker(unsigned thread) const noexcept {
         return {thread, threads_base_ + thread * per_thread_};
     }
@@ -57,6 +69,7 @@ private:
     Bytes per_thread_;
     memory::ScratchLayout layout_;
     Bytes thread_bytes_ = 0;
+    Captured* capturing_ = nullptr;
 };
 
 /// The execution policy: the processor, with the widest kernels that it runs or those that Options::isa names.

@@ -21,6 +21,7 @@ struct Limits {
     std::uint32_t kv_recent = 0;   ///< pruning: tokens kept before the stretch a sequence stands in; 0: all are kept
     std::uint32_t kv_sinks = 0;    ///< pruning: first tokens, which stay
     std::uint32_t kv_heavy = 0;    ///< pruning: of what is not recent, so many tokens that were attended to most
+    bool enforce_eager = false;    ///< enqueue every step anew instead of running captured ones
     std::uint32_t gpu_layers = 0;  ///< last layers in the gpu tier, the output matrix counting as the first of them
     friend constexpr bool operator==(const Limits&, const Limits&) = default;
 };

@@ -36,6 +36,11 @@ struct ModelWeights {
 /// computes.
 template <class Attention>
 struct Llama {
+    /// Operations of a step, at most.
+    static constexpr std::uint64_t operations(const ModelSpec& spec, const Limits& limits) noexcept {
+        return (limits.kv_heavy != 0 ? 10 : 9) * std::uint64_t{spec.layers} + 4;
+    }
+
     /// Layers of a batch, `weights.layer(i)`, `cache.layer(i)` and `cache.kernels(i)` for each, then logits `[output rows, vocabulary]`.
     /// Buffers are as large as `limits` allow, so that a real step has the plan's layout.
     template <exec::Executor X, class Weights, class Cache>

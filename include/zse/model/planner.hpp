@@ -2,6 +2,7 @@
 // The plan of a model: its forward pass recorded, its matrices and pages counted. Runs at compile time.
 #pragma once
 
+#include <zse/exec/captured.hpp>
 #include <zse/exec/recorder.hpp>
 #include <zse/kv/pool.hpp>
 #include <zse/memory/arena.hpp>
@@ -169,7 +170,15 @@ struct ControlLayout {
     static constexpr std::uint64_t matrices(const ModelSpec& spec) noexcept {
         return 7 * std::uint64_t{spec.layers} + (spec.tied_output ? 1 : 2);
     }
-    static constexpr Bytes bytes(const ModelSpec& spec, const Limits& limits, std::uint64_t groups) noexcept {
+    /// Steps that are captured, for batches of 1, 2, 4, ... sequences; one such list.
+    static constexpr std::uint32_t buckets(const Limits& limits) noexcept {
+        return limits.enforce_eager ? 0 : exec::Buckets::count(limits.batch);
+    }
+    static constexpr Bytes bucket_bytes(std::uint64_t operations) noexcept {
+        return exec::Captured::footprint(operations);
+    }
+    static constexpr Bytes bytes(const ModelSpec& spec, const Limits& limits, std::uint64_t groups,
+                                 std::uint64_t operations) noexcept {
         using memory::Carver;
         const std::uint64_t rows = limits.step_tokens;
         return 3 * Carver::footprint<std::uint32_t>(rows)      // tokens, positions, segment of each row
@@ -178,7 +187,8 @@ struct ControlLayout {
                + Carver::footprint<std::int32_t>(saturating_mul(limits.batch, limits.context))  // their tokens
                + Carver::footprint<LayerWeights>(spec.layers)                              // matrices of each layer
                + Carver::footprint<const std::byte*>(matrices(spec) * limits.threads)      // their parts
-               + Carver::footprint<LayerPlace>(spec.layers);
+               + Carver::footprint<LayerPlace>(spec.layers)
+               + buckets(limits) * Carver::footprint<std::byte>(bucket_bytes(operations));
     }
     /// A pool's free pages and holders, and one table per sequence.
     static constexpr Bytes table_bytes(std::uint64_t pages, std::uint64_t batch, std::uint64_t entries) noexcept {
@@ -239,7 +249,7 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     plan.add(Tier::host, Kind::sampling, sampling::scratch_bytes(spec.vocabulary));
     plan.add(Tier::host, Kind::page_tables, ControlLayout::page_table_bytes(groups, limits));
     plan.add(Tier::host, Kind::tokenizer, spec.tokenizer_bytes);
-    plan.add(Tier::host, Kind::control, ControlLayout::bytes(spec, limits, groups.count));
+    plan.add(Tier::host, Kind::control, ControlLayout::bytes(spec, limits, groups.count, Llama<Attention>::operations(spec, limits)));
     return plan;
 }
 
