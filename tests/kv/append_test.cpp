@@ -7,6 +7,8 @@
 #include <support/instruction_sets.hpp>
 #include <support/random.hpp>
 
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -172,6 +174,7 @@ TEST(RopeAppend, WritesWhatDecodingReadsWhereTheLayoutSays) {
                 expect_written<f16, f16>(isa, order, page_tokens);
                 expect_written<int8<32>, int4<32>>(isa, order, page_tokens);
                 expect_written<int4<32>, f16>(isa, order, page_tokens);
+                expect_written<fp8<32>, fp8<16>>(isa, order, page_tokens);
                 expect_written<int4<16, plain>, int8<64>>(isa, order, page_tokens);
                 if (testing::Test::HasFatalFailure()) return;
             }
@@ -183,7 +186,7 @@ template <class C>
 void expect_encodes_as_the_codec(Isa isa, std::size_t dim) {
     const SideKernels* kernels = side_kernels<C>(isa);
     EXPECT_EQ(kernels->rotates, C::rotates);
-    for (const float factor : {1.0f, 1e-3f, 1e4f, 1e-7f, 1e-12f, 0.0f}) {
+    for (const float factor : {1.0f, -1.0f, 1e-3f, 1e4f, 1e-7f, 1e-12f, 1e-40f, 0.0f}) {
         auto row = gaussian(dim, static_cast<unsigned>(dim));
         for (float& value : row) value *= factor;
         const Coded truth = coded<C>(row);
@@ -212,9 +215,14 @@ TEST(SideKernels, EncodeAsTheCodecDoesBitForBit) {
         for (const std::size_t dim : {128u, 256u, 512u}) {
             expect_encodes_as_the_codec<int8<16>>(isa, dim);
             expect_encodes_as_the_codec<int8<32>>(isa, dim);
+            expect_encodes_as_the_codec<int8<32, plain>>(isa, dim);
             expect_encodes_as_the_codec<int8<128>>(isa, dim);
+            expect_encodes_as_the_codec<fp8<16>>(isa, dim);
+            expect_encodes_as_the_codec<fp8<32>>(isa, dim);
+            expect_encodes_as_the_codec<fp8<128>>(isa, dim);
             expect_encodes_as_the_codec<int4<16>>(isa, dim);
             expect_encodes_as_the_codec<int4<32>>(isa, dim);
+            expect_encodes_as_the_codec<int4<32, plain>>(isa, dim);
             expect_encodes_as_the_codec<int4<64, plain>>(isa, dim);
             expect_encodes_as_the_codec<int4<128>>(isa, dim);
         }
@@ -223,13 +231,89 @@ TEST(SideKernels, EncodeAsTheCodecDoesBitForBit) {
     });
 }
 
+/// Also of what is no number, where decoded rows could not be compared.
+template <class C>
+void expect_codes_of(Isa isa, const std::vector<float>& row) {
+    const Coded truth = coded<C>(row);
+    Coded got{std::vector<std::byte>(truth.codes.size()), std::vector<std::byte>(truth.scales.size())};
+    side_kernels<C>(isa)->encode(row.data(), row.size(), got.codes.data(), got.scales.data());
+    ASSERT_EQ(got.scales, truth.scales) << C::name;
+    ASSERT_EQ(got.codes, truth.codes) << C::name;
+}
+
+TEST(SideKernels, ChooseTheScaleOfFourBitsAsTheCodecDoes) {
+    on_each_isa([](Isa isa) {
+        for (unsigned seed = 0; seed < 200; ++seed) {
+            auto row = gaussian(256, seed);
+            row[seed] *= static_cast<float>(seed % 7);                             // sometimes one stands out
+            row[(seed + 1) % 256] = row[seed] * -1.0f;                             // or two of both signs
+            for (std::size_t i = 0; i < 32; ++i) row[i] = std::nearbyint(row[i]);  // many ties
+            expect_codes_of<int4<32, plain>>(isa, row);
+            expect_codes_of<int4<128, plain>>(isa, row);
+        }
+    });
+}
+
+TEST(SideKernels, TurnRowsAsTheCodecDoesBitForBit) {
+    on_each_isa([](Isa isa) {
+        for (const std::size_t dim : {2u, 4u, 8u, 16u, 24u, 32u, 64u, 80u, 96u, 128u, 256u, 512u, 1024u}) {
+            const auto row = gaussian(dim, static_cast<unsigned>(dim));
+            auto expected = row;
+            rotate(expected.data(), dim);
+            auto got = row;
+            got.push_back(77.0f);
+            side_kernels<int4<>>(isa)->rotate(got.data(), dim);
+            EXPECT_EQ(got.back(), 77.0f);
+            EXPECT_EQ(std::memcmp(got.data(), expected.data(), dim * sizeof(float)), 0) << dim;
+        }
+    });
+}
+
+TEST(SideKernels, EncodeWhatIsNoNumberAsTheCodecDoes) {
+    on_each_isa([](Isa isa) {
+        for (const float bad : {std::nanf(""), -std::nanf("77"), HUGE_VALF, -HUGE_VALF, 1e30f, -4e7f}) {
+            for (const std::size_t place : {0u, 5u, 31u, 127u, 128u, 255u}) {
+                auto row = gaussian(256, 4);
+                row[place] = bad;
+                expect_codes_of<int8<16, plain>>(isa, row);
+                expect_codes_of<int8<32, plain>>(isa, row);
+                expect_codes_of<int8<128, plain>>(isa, row);
+                expect_codes_of<fp8<16>>(isa, row);
+                expect_codes_of<fp8<32>>(isa, row);
+                expect_codes_of<fp8<128>>(isa, row);
+                expect_codes_of<int4<16, plain>>(isa, row);
+                expect_codes_of<int4<32, plain>>(isa, row);
+                expect_codes_of<int4<128, plain>>(isa, row);
+            }
+        }
+    });
+}
+
+TEST(SideKernels, RoundEveryMagnitudeToEightBitsAsTheCodecDoes) {
+    on_each_isa([](Isa isa) {
+        // Of each sign, exponent and six bits of mantissa up to 448, with both neighbours; 448 makes the scale one.
+        std::vector<float> row;
+        for (std::uint32_t bits = 0; bits < 0x43e00000u; bits += 1u << 17) {
+            for (const float sign : {1.0f, -1.0f}) {
+                const float value = std::bit_cast<float>(bits);
+                for (const float near : {std::nextafter(value, 0.0f), value, std::nextafter(value, 448.0f)}) {
+                    if (row.size() % 32 == 0) row.push_back(448.0f);
+                    row.push_back(sign * near);
+                }
+            }
+        }
+        row.resize(zse::round_up(row.size(), 32));
+        expect_codes_of<fp8<32>>(isa, row);
+    });
+}
+
 TEST(SideKernels, RoundTiesAsTheCodecDoes) {
     on_each_isa([](Isa isa) {
         std::vector<float> row{127.0f};  // so the scale is one
         for (float value = -15.5f; row.size() < 32; value += 1.0f) row.push_back(value);
-        const Coded truth = coded<int8<32>>(row);
+        const Coded truth = coded<int8<32, plain>>(row);
         Coded got{std::vector<std::byte>(32), std::vector<std::byte>(2)};
-        side_kernels<int8<32>>(isa)->encode(row.data(), 32, got.codes.data(), got.scales.data());
+        side_kernels<int8<32, plain>>(isa)->encode(row.data(), 32, got.codes.data(), got.scales.data());
         EXPECT_EQ(got.codes, truth.codes);
     });
 }

@@ -188,6 +188,9 @@ TEST(Arena, NamesItsPages) {
 }
 
 TEST(Arena, StaysInMemoryWhereItIsLocked) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "sanitizers lock nothing";
+#endif
     const Bytes before = of_process("VmLck");
     Ledger ledger;
     {
@@ -200,6 +203,9 @@ TEST(Arena, StaysInMemoryWhereItIsLocked) {
 }
 
 TEST(Arena, WhatTheSystemRefusesToLockIsAnErrorAndLeavesNothing) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "sanitizers lock nothing";
+#endif
     Ledger ledger;
     const Bytes before = of_process("VmSize");
     {

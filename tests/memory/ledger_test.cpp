@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ledger: caps of each tier in whole pages of the system, reservations that move and end, and what is reserved, held
-// and in use, each for itself.
+// The ledger: caps of each tier in whole pages of the system, reservations that move and end, and what is reserved,
+// held and in use, each for itself.
 #include <zse/memory/ledger.hpp>
 
 #include <gtest/gtest.h>

@@ -17,12 +17,12 @@ namespace kv {
 /// are then the same page of the pool.
 struct Keeping {
     std::uint32_t page_tokens = 16;
-    std::uint32_t window = 0;       ///< the model's: a row sees this many tokens, itself included; 0: all
-    std::uint32_t sinks = 0;        ///< first tokens, which are never dropped; only with `recent`
-    std::uint32_t recent = 0;       ///< tokens kept before the current stretch, a multiple of `cut`; 0: all
-    std::uint32_t cut = 256;        ///< positions of a stretch; chunks end where one ends
-    bool old = false;               ///< tokens before the recent ones have pages of their own, and are not dropped
-    std::uint32_t heavy = 0;        ///< of those, only the so many that were attended to most; 0: all
+    std::uint32_t window = 0;  ///< the model's: a row sees this many tokens, itself included; 0: all
+    std::uint32_t sinks = 0;   ///< first tokens, which are never dropped; only with `recent`
+    std::uint32_t recent = 0;  ///< tokens kept before the current stretch, a multiple of `cut`; 0: all
+    std::uint32_t cut = 256;   ///< positions of a stretch; chunks end where one ends
+    bool old = false;          ///< tokens before the recent ones have pages of their own, and are not dropped
+    std::uint32_t heavy = 0;   ///< of those, only the so many that were attended to most; 0: all
     std::uint32_t step_tokens = 1;  ///< rows of one step at most: a window has to outlast them
     friend constexpr bool operator==(const Keeping&, const Keeping&) = default;
 

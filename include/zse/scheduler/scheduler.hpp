@@ -55,9 +55,9 @@ struct Chunk {
 /// Since the scheduler was made.
 struct Counts {
     std::uint64_t admitted = 0;
-    std::uint64_t preempted = 0;         ///< times that a sequence gave up its pages
-    std::uint64_t recomputed_rows = 0;   ///< rows that had been computed before
-    std::uint32_t most_running = 0;      ///< sequences that had pages at once
+    std::uint64_t preempted = 0;        ///< times that a sequence gave up its pages
+    std::uint64_t recomputed_rows = 0;  ///< rows that had been computed before
+    std::uint32_t most_running = 0;     ///< sequences that had pages at once
 };
 
 /// submit, admit, next, commit. A sequence keeps its slot from admission to its end. One that is preempted gives
@@ -85,6 +85,7 @@ public:
             if (!s.paused) continue;
             if (!enter(slot, s.length, s.demand.most_tokens)) return;
             s.paused = false;
+            count_running();
         }
         for (Slot slot = 0; slot < running_.size() && !waiting_.empty(); ++slot) {
             if (running_[slot].active) continue;
@@ -100,8 +101,8 @@ public:
             running_[slot] = {demand, demand.prompt_tokens, 0, 0, true, false};
             order_.push_back(slot);
             ++counts_.admitted;
+            count_running();
         }
-        counts_.most_running = std::max(counts_.most_running, static_cast<std::uint32_t>(in_pages()));
     }
 
     /// The rows of the next step: one for each sequence that generates, then prompt chunks, oldest first,
@@ -165,14 +166,17 @@ public:
             running_[slot].demand.most_tokens = demand.most_tokens;
             running_[slot].demand.all_outputs = demand.all_outputs;
             if (!running_[from].paused) pages_->fork(from, slot);
+            // Both will write: what they share now is one page too few later, so what either writes is taken here.
+            const std::uint32_t most = std::max(demand.most_tokens, running_[from].demand.most_tokens);
             if (budget_.admission == Admission::reserve &&
-                !pages_->reserve(slot, running_[slot].computed, demand.most_tokens)) {
+                !pages_->reserve(slot, running_[slot].computed, most)) {
                 pages_->release(slot);
                 running_[slot].active = false;
                 return std::nullopt;
             }
             order_.push_back(slot);
             ++counts_.admitted;
+            count_running();
             return slot;
         }
         return std::nullopt;
@@ -238,9 +242,10 @@ private:
         std::erase_if(chunks_, [&](const Chunk& chunk) { return chunk.slot == slot; });
         ++counts_.preempted;
     }
-    [[nodiscard]] std::size_t in_pages() const noexcept {
-        return static_cast<std::size_t>(std::count_if(order_.begin(), order_.end(),
-                                                      [&](Slot slot) { return !running_[slot].paused; }));
+    void count_running() noexcept {
+        const auto with_pages =
+            std::count_if(order_.begin(), order_.end(), [&](Slot slot) { return !running_[slot].paused; });
+        counts_.most_running = std::max(counts_.most_running, static_cast<std::uint32_t>(with_pages));
     }
 
     Budget budget_;
