@@ -15,7 +15,7 @@ import llama_cpp
 import numpy as np
 
 BATCH = 512
-KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "int8": llama_cpp.GGML_TYPE_Q8_0}
+KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "int8": llama_cpp.GGML_TYPE_Q8_0, "int4": llama_cpp.GGML_TYPE_Q4_0}
 SILENT = llama_cpp.llama_log_callback(lambda level, text, data: None)  # must outlive its use
 
 
@@ -44,7 +44,7 @@ class Llama:
         self.depth = 0
 
     def use(self, **wanted):
-        """Makes a context for: tokens of a sequence, sequences, KV type, flash attention."""
+        """Makes a context for: tokens of a sequence, sequences, KV type (or keys/values), flash attention."""
         if wanted == self.wanted:
             return
         if self.context:
@@ -54,7 +54,8 @@ class Llama:
         parameters.n_seq_max = wanted["sequences"]
         parameters.n_batch = parameters.n_ubatch = BATCH
         parameters.n_threads = parameters.n_threads_batch = self.threads
-        parameters.type_k = parameters.type_v = KV_TYPES[wanted["kv"]]
+        keys, _, values = wanted["kv"].partition("/")
+        parameters.type_k, parameters.type_v = KV_TYPES[keys], KV_TYPES[values or keys]
         parameters.flash_attn_type = int(wanted["flash"])
         parameters.no_perf = True
         self.context = llama_cpp.llama_init_from_model(self.model, parameters)
@@ -126,32 +127,41 @@ class Llama:
             raise RuntimeError("llama_tokenize failed")
         return list(tokens[:count])
 
-    def perplexity(self, file, window, kv, flash):
-        """Counted as `zse perplexity` counts: in the second half of each whole window, but for its first token."""
+    def scored(self, tokens, window, kv, flash):
+        """Yields the logits [scored, vocabulary] and the tokens that came, for each window of `zse perplexity`.
+
+        That is the second half of each whole window, but for its first token.
+        """
         self.use(context=window, sequences=1, kv=kv, flash=flash)
-        with open(file, encoding="utf-8") as source:
-            tokens = self.encode(source.read())
-        log_likelihood, scored = 0.0, 0
         for first in range(0, len(tokens) - window + 1, window):
             part = tokens[first:first + window]
             if llama_cpp.llama_vocab_get_add_bos(self.words):
                 part[0] = llama_cpp.llama_vocab_bos(self.words)
             self.cut(0)
+            logits = []
             for start in range(0, window, BATCH):
                 rows = [(part[i], i, 0, window // 2 <= i < window - 1)
                         for i in range(start, min(start + BATCH, window))]
                 self.decode(rows)
-                for row, (_, position, _, wanted) in enumerate(rows):
-                    if not wanted:
-                        continue
-                    logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self.context, row),
-                                                   (self.vocabulary,)).astype(np.float64)
-                    highest = logits.max()
-                    log_likelihood += (logits[part[position + 1]] - highest
-                                       - math.log(np.exp(logits - highest).sum()))
-                    scored += 1
+                logits += [np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self.context, row),
+                                                 (self.vocabulary,)).copy()
+                           for row, (_, _, _, wanted) in enumerate(rows) if wanted]
+            yield np.array(logits), part[window // 2 + 1:]
+
+    def perplexity(self, file, window, kv, flash):
+        with open(file, encoding="utf-8") as source:
+            tokens = self.encode(source.read())
+        likelihoods = [log_softmax(logits)[np.arange(len(came)), came]
+                       for logits, came in self.scored(tokens, window, kv, flash)]
         self.depth = 0
-        return {"perplexity": math.exp(-log_likelihood / scored), "tokens": scored}
+        return {"perplexity": math.exp(-np.mean(likelihoods)), "tokens": int(np.size(likelihoods))}
+
+
+def log_softmax(logits):
+    """Of each row, in double."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def main():

@@ -4,7 +4,7 @@
 
 #include <fmt/core.h>
 
-#include <zse/evaluate/perplexity.hpp>
+#include <zse/evaluate/divergence.hpp>
 
 #include <algorithm>
 #include <fstream>
@@ -27,6 +27,7 @@ struct TextOptions {
     std::uint32_t window = 512;
     std::uint32_t top = 10;
     bool baseline = false;
+    bool kl = false;
     bool no_special = false;
 };
 
@@ -84,40 +85,67 @@ int logits(const TextOptions& options) {
     return 0;
 }
 
-zse::evaluate::Perplexity measure(const ModelOptions& options, const std::string& text,
-                                  std::uint32_t window) {
+/// An engine that scores windows of a text.
+std::unique_ptr<zse::AnyEngine> open_for(ModelOptions options, std::uint32_t window) {
     constexpr std::uint32_t rows = 64;  // rows of logits in memory at once
-    ModelOptions with_context = options;
-    if (with_context.context == 0) with_context.context = window;
-    const auto engine = open(choose(with_context, rows));
-    return zse::evaluate::perplexity(*engine, engine->tokenizer().encode(text), window);
+    if (options.context == 0) options.context = window;
+    return open(choose(options, rows));
+}
+
+ModelOptions with_f16_kv(ModelOptions options) {
+    options.kv = {};
+    return options;
 }
 
 int perplexity(const TextOptions& options) {
-    const std::string text = read_file(options.file);
-    const auto result = measure(options.model, text, options.window);
+    auto engine = open_for(options.model, options.window);
+    const auto tokens = engine->tokenizer().encode(read_file(options.file));
+    zse::evaluate::Divergence divergence;
+    zse::evaluate::Perplexity& result = divergence.candidate;
+    if (options.kl) {
+        const auto base = open_for(with_f16_kv(options.model), options.window);
+        divergence = zse::evaluate::divergence(*base, *engine, tokens, options.window);
+    } else {
+        result = zse::evaluate::perplexity(*engine, tokens, options.window);
+    }
+    engine.reset();  // before another is opened
     nlohmann::json out{{"perplexity", result.value},
                        {"tokens", result.tokens},
                        {"windows", result.windows},
                        {"context", options.window},
                        {"weights", options.model.weights}};
-    std::string delta;
+    std::string more;
+    const auto difference = [&](double baseline) { return 100.0 * (result.value / baseline - 1.0); };
     if (options.baseline) {
-        ModelOptions sixteen = options.model;
+        ModelOptions sixteen = with_f16_kv(options.model);
         sixteen.weights = "f16";
-        sixteen.kv = "none";
-        sixteen.k = sixteen.v = "";
-        const auto baseline = measure(sixteen, text, options.window);
-        const double percent = 100.0 * (result.value / baseline.value - 1.0);
-        out["baseline_perplexity"] = baseline.value;
-        out["delta_percent"] = percent;
-        delta = fmt::format(", {:+.3f} % against {:.4f} with f16 weights and KV", percent, baseline.value);
+        const double baseline =
+            zse::evaluate::perplexity(*open_for(sixteen, options.window), tokens, options.window).value;
+        out["baseline_perplexity"] = baseline;
+        out["delta_percent"] = difference(baseline);
+        more +=
+            fmt::format(", {:+.3f} % against {:.4f} with f16 weights and KV", difference(baseline), baseline);
+    }
+    if (options.kl) {
+        const double base = divergence.base.value;
+        out["kl"] = {{"f16_kv_perplexity", base},
+                     {"delta_percent", difference(base)},
+                     {"mean", divergence.mean},
+                     {"median", divergence.median},
+                     {"percentile_99", divergence.percentile_99},
+                     {"same_top", divergence.same_top}};
+        more += fmt::format(
+            ", {:+.3f} % against {:.4f} with f16 KV\n"
+            "KL divergence from f16 KV: mean {:.6f}, median {:.6f}, 99th percentile {:.6f}; same top token "
+            "{:.2f} %",
+            difference(base), base, divergence.mean, divergence.median, divergence.percentile_99,
+            100.0 * divergence.same_top);
     }
     if (options.model.json) {
         fmt::print("{}\n", dump(out));
     } else {
         fmt::print("perplexity {:.4f} over {} tokens in {} windows of {}{}\n", result.value, result.tokens,
-                   result.windows, options.window, delta);
+                   result.windows, options.window, more);
     }
     return 0;
 }
@@ -165,6 +193,8 @@ void declare_perplexity(CLI::App& app, Action& action) {
         ->capture_default_str();
     command->add_flag("--baseline", options->baseline,
                       "measure f16 weights and KV too, and print the difference");
+    command->add_flag("--kl", options->kl,
+                      "compare each prediction with that of the same weights and KV in f16");
 }
 
 }  // namespace zse_cli

@@ -67,12 +67,12 @@ struct Run {
     std::vector<std::byte>* codes = nullptr;  ///< takes the outputs in 8 bits
 };
 
-/// A query as kernels read it for keys in K: coded keys are multiplied with queries in 8 bits, one scale for what
+/// A query as kernels read it for keys in K: keys in integers are multiplied with queries in 8 bits, one scale for what
 /// shares a scale in the key, at most 32 values, after the query was scaled and, where keys are, turned. The reference
 /// does both again, so both are undone here; that costs it a few units in the last place.
 template <class K>
 std::vector<float> as_read(std::vector<float> q, std::size_t dim) {
-    if constexpr (K::group != 1) {
+    if constexpr (K::group != 1 && K::name != kv::fp8<>::name) {
         constexpr std::size_t stretch = K::group < 32 ? K::group : 32;
         const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
         for (std::size_t first = 0; first < q.size(); first += dim) {

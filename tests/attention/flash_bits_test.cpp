@@ -50,6 +50,7 @@ TEST(Flash, BitsDependOnNeitherChunksNorPages) {
 TEST(Flash, BitsDependOnNeitherChunksNorPagesWhereTheyAreCoded) {
     expect_bits_of_rows_alone<kv::int8<>, kv::int4<>>({32, 32, 1, 1});
     expect_bits_of_rows_alone<kv::int4<>, kv::int8<>>({64, 96, 1, 3});
+    expect_bits_of_rows_alone<kv::fp8<>, kv::fp8<>>({64, 32, 1, 3});
 }
 
 TEST(Flash, BitsDependNotOnBatchMates) {
@@ -116,6 +117,7 @@ TEST(Flash, SpreadOverThreadsHasTheBitsOfOneThread) {
     expect_bits_of_one_thread<kv::f32, kv::f32>({20, 20, 1, 8}, 8);
     expect_bits_of_one_thread<kv::int8<>, kv::int4<>>({32, 64, 2, 1}, 32);
     expect_bits_of_one_thread<kv::int4<>, kv::int8<>>({64, 32, 2, 5}, 1);
+    expect_bits_of_one_thread<kv::fp8<>, kv::fp8<>>({32, 64, 2, 2}, 16);
 }
 
 TEST(Flash, SpreadsSingleRowsAlone) {

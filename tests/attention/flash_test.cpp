@@ -35,6 +35,9 @@ TEST(Flash, IsWithin1e5OfTheReferenceForEachPairOfCodecs) {
             expect_near_reference<flash<>, kv::int8<>, kv::int8<>>(shape, tokens, 3);
             expect_near_reference<flash<>, kv::int4<>, kv::int4<>>(shape, tokens, 3);
             expect_near_reference<flash<>, kv::int4<32, kv::plain>, kv::f16>(shape, tokens, 3);
+            expect_near_reference<flash<>, kv::fp8<>, kv::fp8<>>(shape, tokens, 3);
+            expect_near_reference<flash<>, kv::fp8<>, kv::int4<>>(shape, tokens, 3);
+            expect_near_reference<flash<>, kv::f16, kv::fp8<>>(shape, tokens, 20);
             expect_near_reference<flash<>, kv::int8<>, kv::int4<>>(shape, tokens, 3);
             expect_near_reference<flash<>, kv::int4<>, kv::int8<>>(shape, tokens, 3);
         }
@@ -46,12 +49,14 @@ TEST(Flash, KeysAndValuesMayHaveDifferentWidths) {
     expect_near_reference<flash<>, kv::f16, kv::f16>({40, 72, 2, 3}, 300, 20);
     expect_near_reference<flash<>, kv::f16, kv::f16>({2, 2, 2, 3}, 70, 20);
     expect_near_reference<flash<>, kv::int8<>, kv::int4<>>({96, 160, 2, 3}, 300, 20);
+    expect_near_reference<flash<>, kv::fp8<>, kv::fp8<>>({96, 160, 2, 3}, 300, 20);
 }
 
 TEST(Flash, IsWithin1e5OfTheReferenceForEachPageSize) {
     for (const std::uint32_t page_tokens : {1u, 8u, 32u}) {
         expect_near_reference<flash<>, kv::f16, kv::f16>({64, 64, 2, 3}, 300, 3, page_tokens);
         expect_near_reference<flash<>, kv::int8<>, kv::int8<>>({64, 64, 2, 3}, 300, 20, page_tokens);
+        expect_near_reference<flash<>, kv::fp8<>, kv::fp8<>>({64, 64, 2, 3}, 300, 20, page_tokens);
         expect_near_reference<flash<>, kv::int4<>, kv::int4<>>({64, 64, 2, 3}, 300, 20, page_tokens);
     }
 }

@@ -12,6 +12,7 @@ TEST(Flash, IsWithin1e5OfTheReferenceForGroupsOf16) {
         for (const std::size_t group : {1u, 8u}) {
             expect_near_reference<flash<>, kv::int8<16>, kv::int4<16>>({dim, dim, 2, group}, 300, 3);
             expect_near_reference<flash<>, kv::int4<16>, kv::int8<16>>({dim, dim, 2, group}, 300, 3, 8);
+            expect_near_reference<flash<>, kv::fp8<16>, kv::fp8<16>>({dim, dim, 2, group}, 300, 3, 8);
         }
     }
 }
@@ -23,6 +24,8 @@ TEST(Flash, IsWithin1e5OfTheReferenceForGroupsThatAreReadInParts) {
                                                                          page_tokens);
             expect_near_reference<flash<>, kv::int4<128>, kv::int8<128>>({256, 128, 1, group}, 300, 3,
                                                                          page_tokens);
+            expect_near_reference<flash<>, kv::fp8<128>, kv::fp8<64>>({128, 192, 1, group}, 300, 3,
+                                                                      page_tokens);
         }
     }
 }

@@ -41,9 +41,11 @@ struct Heavy {
                 kv::side_kernels<C>(Isa::portable),
                 kv::side_kernels<C>(Isa::portable)};
     }
-    void put(const std::vector<kv::PageIndex>& table, std::size_t token, const Sequence& from, std::size_t row) {
+    void put(const std::vector<kv::PageIndex>& table, std::size_t token, const Sequence& from,
+             std::size_t row) {
         for (std::size_t head = 0; head < 2; ++head) {
-            cache().put_key(table[token / page_tokens], head, token % page_tokens, from.k.data() + (row * 2 + head) * 32);
+            cache().put_key(table[token / page_tokens], head, token % page_tokens,
+                            from.k.data() + (row * 2 + head) * 32);
             cache().put_value(table[token / page_tokens], head, token % page_tokens,
                               from.v.data() + (row * 2 + head) * 32);
         }
@@ -110,15 +112,18 @@ void sums_are_the_formula(double tolerance) {
                 const auto score = [&](const std::vector<float>& key, std::size_t at) {
                     double sum = 0;
                     for (std::size_t i = 0; i < 32; ++i) {
-                        sum += static_cast<double>(sequence.q[(row * 6 + head) * 32 + i]) * static_cast<double>(key[i]);
+                        sum += static_cast<double>(sequence.q[(row * 6 + head) * 32 + i]) *
+                               static_cast<double>(key[i]);
                     }
                     scores.emplace_back(at, sum / std::sqrt(32.0));
                 };
                 for (std::size_t t = 0; t < heavy; ++t) score(h.key(h.old_pages, t, head / 3), t);
-                for (std::size_t t = boundary; t <= row; ++t) score(h.key(h.pages, t, head / 3), heavy + t % ring);
+                for (std::size_t t = boundary; t <= row; ++t)
+                    score(h.key(h.pages, t, head / 3), heavy + t % ring);
                 double total = 0;
                 for (const auto& [at, s] : scores) total += std::exp(s);
-                for (const auto& [at, s] : scores) expected[head / 3 * (heavy + ring) + at] += std::exp(s) / total;
+                for (const auto& [at, s] : scores)
+                    expected[head / 3 * (heavy + ring) + at] += std::exp(s) / total;
             }
         }
         support::on_each_isa([&](Isa isa) {
@@ -151,7 +156,8 @@ TEST(Heavy, TheHeaviestStay) {
             std::array<std::vector<std::pair<std::size_t, float>>, 2> model;
             std::uint32_t kept = 0;
             for (std::uint32_t first = 0; first < 256; first += ring) {
-                for (std::uint32_t t = first; t < first + ring; ++t) h.put(h.pages, t % ring + ring, sequence, t);
+                for (std::uint32_t t = first; t < first + ring; ++t)
+                    h.put(h.pages, t % ring + ring, sequence, t);
                 for (std::size_t head = 0; head < 2; ++head) {
                     for (std::uint32_t t = first; t < first + ring; ++t) {
                         const auto sum = static_cast<float>(random() % 1000);
@@ -167,7 +173,8 @@ TEST(Heavy, TheHeaviestStay) {
                 op.recent = op.old = h.cache();
                 // The ring's pages again and again: entries of the stretch.
                 std::vector<kv::PageIndex> table;
-                for (std::uint32_t i = 0; i < (first + ring) / page; ++i) table.push_back(h.pages[i % (ring / page)]);
+                for (std::uint32_t i = 0; i < (first + ring) / page; ++i)
+                    table.push_back(h.pages[i % (ring / page)]);
                 op.recent_pages = table.data();
                 op.old_pages = h.old_pages.data();
                 op.sums = sums.data();
@@ -187,7 +194,8 @@ TEST(Heavy, TheHeaviestStay) {
                         got.insert(std::isinf(sum) ? 1e30f : sum);
                     }
                     EXPECT_EQ(got, wanted) << first;
-                    for (std::uint32_t t = 0; t < ring; ++t) EXPECT_EQ(sums[head * (heavy + ring) + heavy + t], 0.0f);
+                    for (std::uint32_t t = 0; t < ring; ++t)
+                        EXPECT_EQ(sums[head * (heavy + ring) + heavy + t], 0.0f);
                     // Every slot holds the key and the value of one token with its sum.
                     for (std::size_t slot = 0; slot < heavy; ++slot) {
                         const auto key = h.key(h.old_pages, slot, head);
@@ -196,7 +204,8 @@ TEST(Heavy, TheHeaviestStay) {
                         for (std::uint32_t t = 0; t < first + ring && !found; ++t) {
                             Heavy<kv::int4<16>> one(page);
                             one.put(one.old_pages, slot, sequence, t);
-                            found = one.key(one.old_pages, slot, head) == key && one.value(one.old_pages, slot, head) == value;
+                            found = one.key(one.old_pages, slot, head) == key &&
+                                    one.value(one.old_pages, slot, head) == value;
                         }
                         EXPECT_TRUE(found) << slot;
                     }

@@ -171,6 +171,7 @@ TEST(TinyModels, EveryWeightAndKvPolicyRuns) {
     EXPECT_LT(int8, nf4);
     const double kv16 = loses(std::type_identity<zse::Engine<w::f32, kv::f16>>{}, 0.005);
     const double kv8 = loses(std::type_identity<zse::Engine<w::f32, kv::int8<>>>{}, 0.05);
+    loses(std::type_identity<zse::Engine<w::f32, kv::fp8<>>>{}, 0.2);
     const double kv4 = loses(std::type_identity<zse::Engine<w::f32, kv::int4<>>>{}, 0.6);
     loses(std::type_identity<zse::Engine<w::f32, kv::int4<32, kv::plain>>>{}, 0.6);
     loses(std::type_identity<zse::Engine<w::f32, kv::pair<kv::int8<>, kv::int4<>>>>{}, 0.6);

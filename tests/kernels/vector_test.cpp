@@ -29,6 +29,7 @@ struct Functions {
     void (*look_up)(const std::byte*, const std::int8_t*, std::int8_t*, std::int8_t*);
     void (*round)(const float*, std::size_t, std::int8_t*);
     void (*widen)(const std::byte*, std::size_t, float*, float*);
+    void (*widen_e4m3)(const std::byte*, std::size_t, float*);
     void (*narrow)(const float*, std::size_t, std::byte*);
     Reductions (*reduce)(const float*);
     float (*magnitude)(const float*);
@@ -251,6 +252,24 @@ TEST(Halves, WidenAsTheirTypesDo) {
             };
             expect(f16[i], static_cast<float>(std::bit_cast<zse::f16>(bits[i])));
             expect(bf16[i], static_cast<float>(std::bit_cast<zse::bf16>(bits[i])));
+        }
+    });
+}
+
+TEST(Halves, BytesWidenToTheFieldsOfAHalf) {
+    on_each_isa([](Isa isa) {
+        std::array<std::byte, 256> codes{};
+        for (unsigned code = 0; code < 256; ++code) codes[code] = static_cast<std::byte>(code);
+        std::array<float, 256> values{};
+        functions(isa).widen_e4m3(codes.data(), codes.size(), values.data());
+        for (int code = 0; code < 256; ++code) {
+            // The code of no number is not looked at: it has the value that it would have without its meaning.
+            const int exponent = code / 8 % 16;
+            const double magnitude =
+                exponent == 0 ? std::ldexp(code % 8, -9) : std::ldexp(8 + code % 8, exponent - 10);
+            const auto got = static_cast<double>(values[static_cast<std::size_t>(code)]);
+            EXPECT_EQ(got, (code < 128 ? magnitude : -magnitude) / 256) << code;
+            EXPECT_EQ(std::signbit(got), code >= 128);
         }
     });
 }

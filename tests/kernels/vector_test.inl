@@ -50,6 +50,10 @@ inline void widen(const std::byte* halves, std::size_t count, float* from_f16, f
     }
 }
 
+inline void widen_e4m3(const std::byte* bytes, std::size_t count, float* to) {
+    for (std::size_t i = 0; i < count; i += simd::lanes) simd::store(to + i, simd::load_e4m3(bytes + i));
+}
+
 inline void narrow(const float* from, std::size_t count, std::byte* halves) {
     for (std::size_t i = 0; i < count; i += simd::lanes) simd::store_f16(halves + 2 * i, simd::load(from + i));
 }
@@ -72,8 +76,8 @@ inline float magnitude(const float* from) {
     return simd::greatest_magnitude(most);
 }
 
-inline constexpr Functions functions{&exp, &sum<simd::Sum4>, &sum<simd::Sum8>, &look_up, &round, &widen, &narrow, &reduce,
-                                     &magnitude};
+inline constexpr Functions functions{&exp, &sum<simd::Sum4>, &sum<simd::Sum8>, &look_up, &round, &widen,
+                                     &widen_e4m3, &narrow, &reduce, &magnitude};
 
 }  // namespace ZSE_ISA
 }  // namespace probe

@@ -83,7 +83,9 @@ TEST(Engine, PoliciesAreSpelledAsTheirTypes) {
     EXPECT_EQ(weights::int8<128>::spelling.view(), "weights::int8<128>");
     EXPECT_EQ(kv::int4<>::spelling.view(), "kv::int4<32, kv::rotated>");
     EXPECT_EQ((kv::int4<16, kv::plain>::spelling.view()), "kv::int4<16, kv::plain>");
-    EXPECT_EQ((kv::pair<kv::int8<64>, kv::f16>::spelling.view()), "kv::pair<kv::int8<64>, kv::f16>");
+    EXPECT_EQ((kv::pair<kv::int8<64>, kv::f16>::spelling.view()),
+              "kv::pair<kv::int8<64, kv::rotated>, kv::f16>");
+    EXPECT_EQ((kv::int8<32, kv::plain>::spelling.view()), "kv::int8<32, kv::plain>");
     EXPECT_EQ(attention::flash<128>::spelling.view(), "attention::flash<128>");
     EXPECT_EQ(tiers::chain<tiers::host>::spelling.view(), "tiers::chain<tiers::host>");
 }
@@ -91,7 +93,7 @@ TEST(Engine, PoliciesAreSpelledAsTheirTypes) {
 TEST(Engine, EachPolicyBelongsToOneFamily) {
     using namespace zse::policy;
     static_assert(WeightPolicy<weights::q4_1> && !KvPolicy<weights::q4_1>);
-    static_assert(KvPolicy<kv::pair<kv::f16, kv::int8<>>> && !WeightPolicy<kv::f16>);
+    static_assert(KvPolicy<kv::fp8<>> && KvPolicy<kv::pair<kv::f16, kv::int8<>>> && !WeightPolicy<kv::f16>);
     static_assert(AttentionPolicy<attention::flash<64>> && AttentionPolicy<attention::reference>);
     static_assert(TierPolicy<tiers::chain<tiers::host>> && ExecPolicy<exec::cpu> && !ExecPolicy<tiers::host>);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // An engine has one KV policy; keys and values apart are a pair.
-// refuse: "zse: Engine has two kv policies, kv::int8<32> and kv::f16; keep one"
+// refuse: "zse: Engine has two kv policies, kv::int8<32, kv::rotated> and kv::f16; keep one"
 #include <zse/engine.hpp>
 
 #ifdef ZSE_REFUSE

@@ -50,14 +50,14 @@ struct Arguments {
         const float* from = q + row * q_stride + head * dim;
         const float factor = scale();
         for (std::size_t i = 0; i < dim; ++i) to[i] = from[i] * factor;
-        if (turned) kv::rotate(to, dim);
+        if (turned) cache.k->rotate(to, dim);
     }
     /// Writes value / sum as output head `head` of `row`, turned back if the values were.
     void store_output(std::size_t row, std::size_t head, const float* value, float sum) const noexcept {
         const std::size_t dim = cache.pages.layout.v_dim;
         float* to = out + (row * heads + head) * dim;
         for (std::size_t i = 0; i < dim; ++i) to[i] = value[i] / sum;
-        if (cache.v->rotates) kv::rotate(to, dim);
+        if (cache.v->rotates) cache.v->rotate(to, dim);
     }
 };
 

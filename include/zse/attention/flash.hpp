@@ -157,7 +157,8 @@ struct flash {
             return start < segment.boundary && segment.old_pages != nullptr;
         }
         [[nodiscard]] Source source(const kv::Segment& segment, std::size_t start) const noexcept {
-            if (is_old(segment, start)) return {&arguments.old_cache, &arguments.old_kernels, segment.old_pages};
+            if (is_old(segment, start))
+                return {&arguments.old_cache, &arguments.old_kernels, segment.old_pages};
             return {&arguments.cache, &arguments.kernels, segment.pages};
         }
         /// What rows at positions first to last see of the split at `start`.
@@ -179,7 +180,7 @@ struct flash {
         /// Brings values to the basis in which the next ones are: tokens of two codecs may be turned differently.
         void turn(float* value, bool& turned, bool wanted) const noexcept {
             if (turned == wanted) return;
-            kv::rotate(value, arguments.cache.pages.layout.v_dim);
+            arguments.cache.v->rotate(value, arguments.cache.pages.layout.v_dim);
             turned = wanted;
         }
 
@@ -212,7 +213,8 @@ struct flash {
                      std::size_t query) const noexcept {
             const std::size_t dim = arguments.cache.pages.layout.k_dim;
             arguments.load_query(row, head, from.cache->k->rotates, s.query);
-            from.kernels->keys->prepare(s.query, dim, s.queries + query * from.kernels->keys->query_bytes(dim));
+            from.kernels->keys->prepare(s.query, dim,
+                                        s.queries + query * from.kernels->keys->query_bytes(dim));
         }
 
         /// Rows [first, last) of a segment for one key head.
@@ -233,14 +235,16 @@ struct flash {
                 const Source from = source(segment, start);
                 if (from.kernels != prepared) {
                     for (std::size_t i = 0; i < queries; ++i) {
-                        prepare(from, s, segment.first_row + first + i / group, kv_head * group + i % group, i);
+                        prepare(from, s, segment.first_row + first + i / group, kv_head * group + i % group,
+                                i);
                         bool basis = turned;
                         turn(s.values + i * v_width(), basis, from.cache->v->rotates);
                     }
                     turned = from.cache->v->rotates;
                     prepared = from.kernels;
                 }
-                attend_split(segment, from, kv_head, span, first_position, queries, {start + Split, kv_head}, s);
+                attend_split(segment, from, kv_head, span, first_position, queries, {start + Split, kv_head},
+                             s);
                 for (std::size_t i = 0; i < queries; ++i) {
                     arguments.kernels.softmax->merge(s.states[i], s.values + i * v_width(), s.parts[i],
                                                      s.part + i * v_width(), v_width());
@@ -263,7 +267,8 @@ struct flash {
             const std::size_t group = arguments.group();
             const Scratch s = divide(floats);
             const Source from = source(segment, start);
-            for (std::size_t i = 0; i < group; ++i) prepare(from, s, segment.first_row, kv_head * group + i, i);
+            for (std::size_t i = 0; i < group; ++i)
+                prepare(from, s, segment.first_row, kv_head * group + i, i);
             const bool last_head = kv_head + 1 == arguments.cache.pages.layout.kv_heads;
             const Next next = last_head ? Next{start + Split, 0} : Next{start, kv_head + 1};
             attend_split(segment, from, kv_head, span, position, group, next, s);
@@ -283,8 +288,8 @@ struct flash {
 
         /// The partial states of a span of tokens for all queries; query i stands at position first_position +
         /// i / group and sees tokens up to its own.
-        void attend_split(const kv::Segment& segment, const Source& source, std::size_t kv_head, const Span& span,
-                          std::size_t first_position, std::size_t queries, const Next& next,
+        void attend_split(const kv::Segment& segment, const Source& source, std::size_t kv_head,
+                          const Span& span, std::size_t first_position, std::size_t queries, const Next& next,
                           const Scratch& s) const noexcept {
             const std::size_t group = arguments.group();
             const auto seen = [&](std::size_t query) {  // tokens of this split up to the query's own
@@ -299,7 +304,8 @@ struct flash {
             // asked for; while values are read, the keys that come after.
             for (std::size_t token = span.from; token < span.end; token += KeyBlock::tokens) {
                 prefetch_values(source, kv_head, token);
-                const KeyBlock keys = key_block(source.cache->pages, source.pages, kv_head, token, span.end, s.gathered);
+                const KeyBlock keys =
+                    key_block(source.cache->pages, source.pages, kv_head, token, span.end, s.gathered);
                 source.kernels->keys->score(keys, s.queries, queries, s.scores + (token - span.start), Split);
             }
             for (std::size_t i = 0; i < queries; ++i) {
@@ -359,8 +365,9 @@ struct flash {
         }
 
         /// The values of tokens [first, last), where `first` is a multiple of any page's tokens.
-        [[nodiscard]] static ValuePages value_pages(const Source& source, std::size_t kv_head, std::size_t first,
-                                                    std::size_t last, const std::byte** pages) noexcept {
+        [[nodiscard]] static ValuePages value_pages(const Source& source, std::size_t kv_head,
+                                                    std::size_t first, std::size_t last,
+                                                    const std::byte** pages) noexcept {
             const kv::PageLayout& layout = source.cache->pages.layout;
             list_heads(source, kv_head, first, last, layout.v_codes_at(), pages);
             ValuePages values;

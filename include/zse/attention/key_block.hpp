@@ -11,8 +11,9 @@ namespace attention {
 
 /// The keys of 16 tokens of one head from `token`, a multiple of 16; those at or after `end` may be anything. Pages of
 /// fewer tokens are put together in `gathered`, which has room for the codes and scales of 16 tokens.
-[[nodiscard]] inline KeyBlock key_block(const kv::LayerPages& from, const kv::PageIndex* pages, std::size_t kv_head,
-                                        std::size_t token, std::size_t end, std::byte* gathered) noexcept {
+[[nodiscard]] inline KeyBlock key_block(const kv::LayerPages& from, const kv::PageIndex* pages,
+                                        std::size_t kv_head, std::size_t token, std::size_t end,
+                                        std::byte* gathered) noexcept {
     const kv::PageLayout& layout = from.layout;
     KeyBlock block;
     block.dim = layout.k_dim;
@@ -34,8 +35,8 @@ namespace attention {
         const std::byte* at = from.head(pages[(token + t) / layout.page_tokens], kv_head);
         const auto copy = [&](std::byte* to, const std::byte* piece, std::size_t pieces, std::size_t size) {
             for (std::size_t p = 0; p < pieces; ++p) {
-                std::memcpy(to + (p * KeyBlock::tokens + t) * size, piece + (p * layout.page_tokens + slot) * size,
-                            size);
+                std::memcpy(to + (p * KeyBlock::tokens + t) * size,
+                            piece + (p * layout.page_tokens + slot) * size, size);
             }
         };
         copy(gathered, at, layout.k_code / layout.k_piece, layout.k_piece);

@@ -46,9 +46,12 @@ struct reference {
             float* value = key + layout.k_dim;
             float* result = value + layout.v_dim;
             const auto dropped = [&](std::size_t t) {
-                return t < segment.boundary && t >= (segment.old_pages == nullptr ? segment.sinks : segment.old_tokens);
+                return t < segment.boundary &&
+                       t >= (segment.old_pages == nullptr ? segment.sinks : segment.old_tokens);
             };
-            const auto is_old = [&](std::size_t t) { return t < segment.boundary && segment.old_pages != nullptr; };
+            const auto is_old = [&](std::size_t t) {
+                return t < segment.boundary && segment.old_pages != nullptr;
+            };
             for (std::size_t head = 0; head < arguments.heads; ++head) {
                 const std::size_t kv_head = head / arguments.group();
                 arguments.load_query(row, head, false, query);

@@ -37,14 +37,15 @@ struct Weigh {
         for (std::size_t row = 0; row < segment.rows; ++row) {
             const std::size_t position = segment.first_position + row;
             for (std::size_t i = 0; i < queries; ++i) {
-                arguments.load_query(segment.first_row + row, kv_head * queries + i, arguments.cache.k->rotates, query);
+                arguments.load_query(segment.first_row + row, kv_head * queries + i,
+                                     arguments.cache.k->rotates, query);
                 arguments.kernels.keys->prepare(query, layout().k_dim, prepared + i * query_bytes);
             }
             // Heavy tokens first, then the recent ones from the boundary on.
             const std::size_t old = segment.old_tokens;
             score(arguments.old_cache.pages, segment.old_pages, kv_head, 0, old, prepared, gathered, scores);
-            score(arguments.cache.pages, segment.pages, kv_head, segment.boundary, position + 1, prepared, gathered,
-                  scores + old);
+            score(arguments.cache.pages, segment.pages, kv_head, segment.boundary, position + 1, prepared,
+                  gathered, scores + old);
             const std::size_t count = old + position + 1 - segment.boundary;
             for (std::size_t i = 0; i < queries; ++i) {
                 float* weights = scores + i * room();
@@ -61,7 +62,9 @@ struct Weigh {
     }
 
 private:
-    [[nodiscard]] constexpr const kv::PageLayout& layout() const noexcept { return arguments.cache.pages.layout; }
+    [[nodiscard]] constexpr const kv::PageLayout& layout() const noexcept {
+        return arguments.cache.pages.layout;
+    }
     /// Floats of the scores of one query: all tokens that are kept, and a block of keys beyond.
     [[nodiscard]] constexpr std::size_t room() const noexcept {
         return round_up(mass.tokens() + 2 * KeyBlock::tokens, KeyBlock::tokens);
@@ -72,8 +75,9 @@ private:
         return round_up(KeyBlock::tokens * (layout().k_code + layout().k_scale + 16), 64);
     }
     /// Scores of tokens [first, last) of a sequence, which begin where a page does.
-    void score(const kv::LayerPages& pages, const kv::PageIndex* table, std::size_t kv_head, std::size_t first,
-               std::size_t last, const std::byte* queries, std::byte* gathered, float* scores) const noexcept {
+    void score(const kv::LayerPages& pages, const kv::PageIndex* table, std::size_t kv_head,
+               std::size_t first, std::size_t last, const std::byte* queries, std::byte* gathered,
+               float* scores) const noexcept {
         for (std::size_t token = first; token < last; token += KeyBlock::tokens) {
             const KeyBlock keys = key_block(pages, table, kv_head, token, last, gathered);
             arguments.kernels.keys->score(keys, queries, arguments.group(), scores + (token - first), room());

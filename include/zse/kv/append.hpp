@@ -26,7 +26,10 @@ struct LayerCache {
         std::byte scales[most_scale_bytes];
         k->encode(key, layout.k_dim, codes, scales);
         std::byte* at = pages.head(page, head);
-        if (layout.k_piece == 2) {  // a constant size lets the copy become a move
+        // A constant size lets the copy become a move.
+        if (layout.k_piece == 1) {
+            layout.for_each_key_piece(slot, [&](std::size_t from, std::size_t to) { at[to] = codes[from]; });
+        } else if (layout.k_piece == 2) {
             layout.for_each_key_piece(
                 slot, [&](std::size_t from, std::size_t to) { std::memcpy(at + to, codes + from, 2); });
         } else {
@@ -63,13 +66,13 @@ struct LayerCache {
     }
 
     /// Copies a token's codes and scales of one head to a page of the same layout, as they are.
-    static void copy_token(const PageLayout& layout, const std::byte* from, std::size_t from_slot, std::byte* to,
-                           std::size_t to_slot) noexcept {
+    static void copy_token(const PageLayout& layout, const std::byte* from, std::size_t from_slot,
+                           std::byte* to, std::size_t to_slot) noexcept {
         const std::size_t tokens = layout.page_tokens;
         const auto interleaved = [&](std::size_t at, std::size_t pieces, std::size_t size) {
             for (std::size_t piece = 0; piece < pieces; ++piece) {
-                std::memcpy(to + at + (piece * tokens + to_slot) * size, from + at + (piece * tokens + from_slot) * size,
-                            size);
+                std::memcpy(to + at + (piece * tokens + to_slot) * size,
+                            from + at + (piece * tokens + from_slot) * size, size);
             }
         };
         interleaved(0, layout.k_code / layout.k_piece, layout.k_piece);

@@ -7,10 +7,13 @@
 #include <zse/policy/family.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 
 namespace zse::inline v1 {
 namespace kv {
@@ -60,7 +63,7 @@ inline void rotate(float* row, std::size_t dim) noexcept {
     }
 }
 
-/// A choice for kv::int4: rows are turned before they are coded, or not.
+/// A choice for kv::int8 and kv::int4: rows are turned before they are coded, or not.
 struct rotated {
     static constexpr bool value = true;
     static constexpr policy::Sentence suffix{", kv::rotated"};
@@ -104,11 +107,22 @@ inline float load_scale(const std::byte* scales, std::size_t group) noexcept {
     return static_cast<float>(scale);
 }
 
-/// Stores the scale and returns what a reader will see: codes are chosen for the rounded scale.
+/// Stores the scale and returns what a reader will see: codes are chosen for the rounded scale. A group with a value
+/// that is no number, or is too large, has a scale that is none: so has all that is computed from it.
 inline float store_scale(std::byte* scales, std::size_t group, float value) noexcept {
-    const v1::f16 scale(value);
+    v1::f16 scale(value);
+    if (!std::isfinite(static_cast<float>(scale))) scale = v1::f16(std::numeric_limits<float>::quiet_NaN());
     std::memcpy(scales + group * sizeof scale, &scale, sizeof scale);
     return static_cast<float>(scale);
+}
+
+/// Compared as integers, in whose order what is no number comes after infinity.
+inline float greatest_magnitude(const float* values, std::size_t count) noexcept {
+    std::uint32_t greatest = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        greatest = std::max(greatest, std::bit_cast<std::uint32_t>(values[i]) & 0x7fffffffu);
+    }
+    return std::bit_cast<float>(greatest);
 }
 
 template <std::size_t Group>
@@ -128,15 +142,15 @@ struct f16 : detail::Dense<v1::f16> {
 };
 
 /// Symmetric 8-bit codes, one half-precision scale for `Group` values: 8 + 16 / Group bits per value.
-template <std::size_t Group = 32>
+template <std::size_t Group = 32, class Rotation = rotated>
 struct int8 {
     static_assert(policy::require<"zse: kv::int8<" + policy::decimal<Group>() +
                                       "> needs a group of 16, 32, 64 or 128 values; use kv::int8<32>",
                                   detail::is_group<Group>>());
     static constexpr auto policy_family = policy::Family::kv;
-    static constexpr auto spelling = "kv::int8<" + policy::decimal<Group>() + ">";
-    static constexpr std::string_view name = "int8";
-    static constexpr bool rotates = false;
+    static constexpr auto spelling = "kv::int8<" + policy::decimal<Group>() + Rotation::suffix + ">";
+    static constexpr std::string_view name = Rotation::value ? "int8" : "int8-plain";
+    static constexpr bool rotates = Rotation::value;
     static constexpr std::size_t group = Group;
     static constexpr std::size_t piece = 4;
 
@@ -146,9 +160,12 @@ struct int8 {
     static void encode(const float* row, std::size_t dim, std::byte* codes, std::byte* scales) noexcept {
         for (std::size_t g = 0; g < dim / Group; ++g) {
             const float* values = row + g * Group;
-            float greatest = 0;
-            for (std::size_t i = 0; i < Group; ++i) greatest = std::max(greatest, std::fabs(values[i]));
-            const float scale = detail::store_scale(scales, g, greatest / 127.0f);
+            const float scale =
+                detail::store_scale(scales, g, detail::greatest_magnitude(values, Group) / 127.0f);
+            if (!std::isfinite(scale)) {
+                std::memset(codes + g * Group, 0, Group);
+                continue;
+            }
             const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
             for (std::size_t i = 0; i < Group; ++i) {
                 const float code = std::clamp(std::nearbyintf(values[i] * inverse), -127.0f, 127.0f);
@@ -166,8 +183,8 @@ struct int8 {
 };
 
 /// 4-bit codes, value = scale * (code - 8), one half-precision scale for `Group` values: 4 + 16 / Group bits
-/// per value. Byte j of a group holds value j below and value j + Group / 2 above. The scale is refitted to
-/// the chosen codes by least squares weighted with the squared values, which keeps the large ones right.
+/// per value. Byte j of a group holds value j below and value j + Group / 2 above. The scale is the one of a few
+/// candidates, each refitted by least squares, that leaves the least squared error.
 template <std::size_t Group = 32, class Rotation = rotated>
 struct int4 {
     static_assert(policy::require<"zse: kv::int4<" + policy::decimal<Group>() +
@@ -186,22 +203,13 @@ struct int4 {
     static void encode(const float* row, std::size_t dim, std::byte* codes, std::byte* scales) noexcept {
         for (std::size_t g = 0; g < dim / Group; ++g) {
             const float* values = row + g * Group;
-            float extreme = 0;
-            for (std::size_t i = 0; i < Group; ++i) {
-                if (std::fabs(values[i]) > std::fabs(extreme)) extreme = values[i];
-            }
-            const float first = extreme / -8.0f;
-            const float first_inverse = first != 0 ? 1.0f / first : 0.0f;
-            float fitted = 0;
-            float weight = 0;
-            for (std::size_t i = 0; i < Group; ++i) {
-                const float step = nearest_step(values[i] * first_inverse);
-                fitted += values[i] * values[i] * values[i] * step;
-                weight += values[i] * values[i] * step * step;
-            }
-            const float scale = detail::store_scale(scales, g, weight > 0 ? fitted / weight : 0.0f);
-            const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+            const float scale = detail::store_scale(scales, g, fitted_scale(values));
             std::byte* bytes = codes + g * Group / 2;
+            if (!std::isfinite(scale)) {
+                std::memset(bytes, 0, Group / 2);
+                continue;
+            }
+            const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
             for (std::size_t j = 0; j < Group / 2; ++j) {
                 const auto low = static_cast<unsigned>(nearest_step(values[j] * inverse) + 8.0f);
                 const auto high = static_cast<unsigned>(nearest_step(values[j + Group / 2] * inverse) + 8.0f);
@@ -221,9 +229,50 @@ struct int4 {
         }
     }
 
+    // The choice of a scale is made on whole numbers up to `grid`, whose sums float32 holds exactly: so every
+    // instruction set, in whatever order it adds, makes the same choice.
+    static constexpr float grid = 16384;
+    /// Steps from zero to the greatest magnitude, which lies at code 0 (-8) or beyond it. Finer or wider ones gain less
+    /// than 1 % of the squared error of normal values.
+    static constexpr float candidates[] = {7.25f, 7.75f, 8.25f, 8.75f};
+    static constexpr float least = 0x1p-40f;  ///< scales of smaller groups round to zero
+
+    /// Keeps the better of a fit and the best so far. The scale products / squares leaves the squared error that there is
+    /// without codes, less products^2 / squares.
+    static constexpr void take_better(float products, float squares, float& best, float& fitted) noexcept {
+        const float gain = products * products / squares;
+        if (gain > best) {
+            best = gain;
+            fitted = products / squares;
+        }
+    }
+
 private:
     static float nearest_step(float value) noexcept {
         return std::clamp(std::nearbyintf(value), -8.0f, 7.0f);
+    }
+    static float fitted_scale(const float* values) noexcept {
+        const float most = detail::greatest_magnitude(values, Group);
+        if (!(most >= least)) return most == most ? 0.0f : most;
+        if (!std::isfinite(most)) return most;
+        // The greatest goes to the side that has eight steps.
+        const float sign = *std::max_element(values, values + Group) == most ? -1.0f : 1.0f;
+        const float factor = sign * (grid / most);
+        float whole[Group];
+        for (std::size_t i = 0; i < Group; ++i) whole[i] = std::nearbyintf(values[i] * factor);
+        float best = -1;
+        float fitted = 0;
+        for (const float steps : candidates) {
+            float products = 0;
+            float squares = 0;
+            for (std::size_t i = 0; i < Group; ++i) {
+                const float step = nearest_step(whole[i] * (steps / grid));
+                products += whole[i] * step;
+                squares += step * step;
+            }
+            take_better(products, squares, best, fitted);
+        }
+        return fitted * (sign * (most / grid));
     }
 };
 

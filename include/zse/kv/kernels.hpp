@@ -4,6 +4,9 @@
 
 #include <zse/kernels/cpu/vector.hpp>
 #include <zse/kv/codec.hpp>
+#include <zse/kv/fp8.hpp>
+
+#include <array>
 
 namespace zse::inline v1 {
 namespace kv {
@@ -17,6 +20,8 @@ struct SideKernels {
     void (*encode)(const float* row, std::size_t dim, std::byte* codes, std::byte* scales) noexcept;
     /// The codec's own decode, with no turning back.
     void (*decode)(const std::byte* codes, const std::byte* scales, std::size_t dim, float* row) noexcept;
+    /// kv::rotate(), bit for bit; for queries and outputs where the codec rotates.
+    void (*rotate)(float* row, std::size_t dim) noexcept;
     bool rotates;
 };
 

@@ -111,13 +111,14 @@ struct Mass {
 struct Segment {
     std::uint32_t first_row = 0;  ///< row of the batch
     std::uint32_t rows = 0;
-    std::uint32_t first_position = 0;      ///< absolute position of the first row
-    const PageIndex* pages = nullptr;      ///< `[ceil((first_position + rows) / page_tokens)]`
-    const PageIndex* old_pages = nullptr;  ///< `[old_tokens / page_tokens]` in the pool of old tokens, if there is one
+    std::uint32_t first_position = 0;  ///< absolute position of the first row
+    const PageIndex* pages = nullptr;  ///< `[ceil((first_position + rows) / page_tokens)]`
+    const PageIndex* old_pages =
+        nullptr;                 ///< `[old_tokens / page_tokens]` in the pool of old tokens, if there is one
     std::uint32_t boundary = 0;  ///< tokens below are in old_pages; without those they are gone, but for ...
     std::uint32_t sinks = 0;     ///< ... the first ones
     std::uint32_t old_tokens = 0;  ///< slots of old_pages that hold a token
-    float* mass = nullptr;         ///< how much each token was attended to (see Mass), where heavy ones are kept
+    float* mass = nullptr;  ///< how much each token was attended to (see Mass), where heavy ones are kept
 };
 
 }  // namespace kv

@@ -17,7 +17,8 @@ struct LayerCodecs {
 
     std::uint8_t recent = 0;
     std::uint8_t old = none;
-    std::uint32_t recent_tokens = 0;  ///< tokens before the current stretch that stay in `recent`; only with `old`
+    std::uint32_t recent_tokens =
+        0;  ///< tokens before the current stretch that stay in `recent`; only with `old`
     friend constexpr bool operator==(const LayerCodecs&, const LayerCodecs&) = default;
 };
 
@@ -48,8 +49,7 @@ template <class P, std::uint32_t... Layers>
 struct on {
     static_assert(sizeof...(Layers) > 0, "zse: kv::on names no layer; write kv::on<codec, 0, 1>");
     using Pair = typename Canonical<P>::type;
-    static constexpr auto spelling =
-        "kv::on<" + P::spelling + ", " + detail::join_numbers<Layers...>() + ">";
+    static constexpr auto spelling = "kv::on<" + P::spelling + ", " + detail::join_numbers<Layers...>() + ">";
 
     static constexpr bool has(std::uint32_t layer) noexcept { return ((layer == Layers) || ...); }
 };
@@ -58,8 +58,7 @@ struct on {
 template <class Base, class... Exceptions>
 struct per_layer {
     static constexpr auto policy_family = policy::Family::kv;
-    static constexpr auto spelling =
-        "kv::per_layer<" + detail::join_spellings<Base, Exceptions...>() + ">";
+    static constexpr auto spelling = "kv::per_layer<" + detail::join_spellings<Base, Exceptions...>() + ">";
 };
 
 /// Recent tokens in one codec, older ones in a coarser one. A token is old once it lies more than `Tokens` before the
@@ -67,12 +66,13 @@ struct per_layer {
 /// not depend on how a prompt is cut into chunks.
 template <class Recent, class Old, std::uint32_t Tokens = 1024>
 struct sliding {
-    static_assert(policy::require<"zse: kv::sliding with " + policy::decimal<Tokens>() +
-                                      " recent tokens needs a multiple of 1024; use kv::sliding<Recent, Old, 1024>",
-                                  (Tokens > 0 && Tokens % 1024 == 0)>());
+    static_assert(
+        policy::require<"zse: kv::sliding with " + policy::decimal<Tokens>() +
+                            " recent tokens needs a multiple of 1024; use kv::sliding<Recent, Old, 1024>",
+                        (Tokens > 0 && Tokens % 1024 == 0)>());
     static constexpr auto policy_family = policy::Family::kv;
-    static constexpr auto spelling = "kv::sliding<" + Recent::spelling + ", " + Old::spelling + ", " +
-                                     policy::decimal<Tokens>() + ">";
+    static constexpr auto spelling =
+        "kv::sliding<" + Recent::spelling + ", " + Old::spelling + ", " + policy::decimal<Tokens>() + ">";
 };
 
 /// What an engine asks of a KV policy: the pairs of codecs that it needs, and which of them a layer uses.
@@ -83,7 +83,9 @@ template <class K, class V>
 struct Codecs<pair<K, V>> {
     using Pairs = policy::List<pair<K, V>>;
     static constexpr LayerCodecs of(std::uint32_t /*layer*/) noexcept { return {}; }
-    static std::string name() { return K::name == V::name ? std::string(K::name) : text(K::name, "/", V::name); }
+    static std::string name() {
+        return K::name == V::name ? std::string(K::name) : text(K::name, "/", V::name);
+    }
 };
 
 template <class Base, class... E>

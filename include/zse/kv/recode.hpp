@@ -31,10 +31,11 @@ struct Recode {
         for (std::size_t head = 0; head < layout.kv_heads; ++head) {
             for (std::size_t slot = 0; slot < layout.page_tokens; ++slot) {
                 source.get_key(from_pages[page], head, slot, row);
-                if (source.k->rotates) rotate(row, layout.k_dim);  // encoding turns it again where it has to be
+                if (source.k->rotates)
+                    source.k->rotate(row, layout.k_dim);  // encoding turns it again where it has to be
                 target.put_key(to_pages[page], head, slot, row);
                 source.get_value(from_pages[page], head, slot, row);
-                if (source.v->rotates) rotate(row, layout.v_dim);
+                if (source.v->rotates) source.v->rotate(row, layout.v_dim);
                 target.put_value(to_pages[page], head, slot, row);
             }
         }

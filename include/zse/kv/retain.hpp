@@ -53,15 +53,16 @@ struct Retain {
                 ++held;
             }
             of_heavy[slot] = weight;
-            LayerCache::copy_token(layout(), at(recent, recent_pages, layer, head, token), token % layout().page_tokens,
-                                   at(old, old_pages, layer, head, slot), slot % layout().page_tokens);
+            LayerCache::copy_token(layout(), at(recent, recent_pages, layer, head, token),
+                                   token % layout().page_tokens, at(old, old_pages, layer, head, slot),
+                                   slot % layout().page_tokens);
         }
     }
 
 private:
     [[nodiscard]] constexpr const PageLayout& layout() const noexcept { return recent.pages.layout; }
-    [[nodiscard]] std::byte* at(const LayerCache& cache, const PageIndex* pages, std::size_t layer, std::size_t head,
-                                std::size_t token) const noexcept {
+    [[nodiscard]] std::byte* at(const LayerCache& cache, const PageIndex* pages, std::size_t layer,
+                                std::size_t head, std::size_t token) const noexcept {
         return cache.pages.head(pages[token / layout().page_tokens], head) + layer * layout().layer_bytes();
     }
 };

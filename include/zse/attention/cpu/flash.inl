@@ -9,9 +9,17 @@ namespace simd = kernels::ZSE_ISA;
 // A score is one lane, fed in order of the head's values; a weighted sum is one lane, fed in order of tokens. So
 // neither the number of queries at once nor the size of a page changes a bit.
 
-/// Keys in float32 or half precision against queries in float32.
+/// What a stored scale is multiplied with for the values that simd loads: it loads 8-bit floats divided by 256.
+template <class C>
+inline constexpr float scale_unit = 1;
+template <std::size_t Group>
+inline constexpr float scale_unit<kv::fp8<Group>> = 256;
+
+/// Keys as floats of 32, 16 or 8 bits against queries in float32.
 template <class C>
 struct FloatKeys {
+    static constexpr bool scaled = C::group != 1;
+
     static Bytes query_bytes(std::size_t dim) noexcept { return dim * sizeof(float); }
     static void prepare(const float* query, std::size_t dim, std::byte* prepared) noexcept {
         std::memcpy(prepared, query, dim * sizeof(float));
@@ -28,13 +36,25 @@ struct FloatKeys {
         }
         const std::byte* piece = keys.codes + first * simd::lanes * C::piece;
         const auto* query = reinterpret_cast<const float*>(queries);
-        for (std::size_t d = 0; d < keys.dim; ++d, piece += keys.piece_stride) {
+        [[maybe_unused]] const std::byte* scale = keys.scales + first * simd::lanes * 2;
+        for (std::size_t d = 0; d < keys.dim;) {
+            [[maybe_unused]] simd::Vec scales[V];
+            if constexpr (scaled) {
 #pragma GCC unroll 4
-            for (std::size_t v = 0; v < V; ++v) {
-                const simd::Vec k = load(piece + v * simd::lanes * C::piece);
+                for (std::size_t v = 0; v < V; ++v) {
+                    scales[v] = simd::mul(simd::load_f16(scale + v * simd::lanes * 2), simd::broadcast(scale_unit<C>));
+                }
+                scale += keys.scale_stride;
+            }
+            for (const std::size_t end = scaled ? d + C::group : keys.dim; d < end; ++d, piece += keys.piece_stride) {
+#pragma GCC unroll 4
+                for (std::size_t v = 0; v < V; ++v) {
+                    simd::Vec k = load(piece + v * simd::lanes * C::piece);
+                    if constexpr (scaled) k = simd::mul(k, scales[v]);
 #pragma GCC unroll 8
-                for (std::size_t t = 0; t < T; ++t) {
-                    sums[v][t] = simd::fma(k, simd::broadcast(query[t * keys.dim + d]), sums[v][t]);
+                    for (std::size_t t = 0; t < T; ++t) {
+                        sums[v][t] = simd::fma(k, simd::broadcast(query[t * keys.dim + d]), sums[v][t]);
+                    }
                 }
             }
         }
@@ -51,8 +71,10 @@ private:
     ZSE_INLINE static simd::Vec load(const std::byte* at) {
         if constexpr (C::piece == 4) {
             return simd::load(reinterpret_cast<const float*>(at));
-        } else {
+        } else if constexpr (C::piece == 2) {
             return simd::load_f16(at);
+        } else {
+            return simd::load_e4m3(at);
         }
     }
 };
@@ -163,7 +185,9 @@ struct Keys<kv::f32> : FloatKeys<kv::f32> {};
 template <>
 struct Keys<kv::f16> : FloatKeys<kv::f16> {};
 template <std::size_t Group>
-struct Keys<kv::int8<Group>> : CodedKeys<kv::int8<Group>, false> {};
+struct Keys<kv::fp8<Group>> : FloatKeys<kv::fp8<Group>> {};
+template <std::size_t Group, class Rotation>
+struct Keys<kv::int8<Group, Rotation>> : CodedKeys<kv::int8<Group, Rotation>, false> {};
 template <std::size_t Group, class Rotation>
 struct Keys<kv::int4<Group, Rotation>> : CodedKeys<kv::int4<Group, Rotation>, true> {};
 
@@ -202,7 +226,11 @@ ZSE_INLINE simd::Vec steps_at(const std::byte* codes, std::size_t at, const kv::
     return simd::load_f16(codes + at * 2);
 }
 template <std::size_t Group>
-ZSE_INLINE simd::Vec steps_at(const std::byte* codes, std::size_t at, const kv::int8<Group>*) {
+ZSE_INLINE simd::Vec steps_at(const std::byte* codes, std::size_t at, const kv::fp8<Group>*) {
+    return simd::load_e4m3(codes + at);
+}
+template <std::size_t Group, class Rotation>
+ZSE_INLINE simd::Vec steps_at(const std::byte* codes, std::size_t at, const kv::int8<Group, Rotation>*) {
     return simd::to_float(simd::load_s8(reinterpret_cast<const std::int8_t*>(codes) + at));
 }
 template <std::size_t Group, class Rotation>
@@ -260,7 +288,8 @@ ZSE_INLINE void accumulate_tile(const ValuePages& pages, std::size_t first, cons
                     std::memcpy(scales, from, count * 2);
                 }
                 for (std::size_t t = 0; t < scaled_tokens; t += simd::lanes) {
-                    const simd::Vec scale = simd::load_f16(scales + t * 2);
+                    simd::Vec scale = simd::load_f16(scales + t * 2);
+                    if constexpr (scale_unit<C> != 1) scale = simd::mul(scale, simd::broadcast(scale_unit<C>));
 #pragma GCC unroll 8
                     for (std::size_t q = 0; q < T; ++q) {
                         const float* weight = weights + q * weight_stride + token + t;

@@ -2,7 +2,7 @@
 // The vectors of each instruction set: floats, and byte products with their sums, in one vocabulary. Kernels are
 // written in it once and compiled for each. (Highway 1.0.3 has no products of bytes, hence an own one.)
 //
-//   Vec      `lanes` floats; f16 and bf16 are only loaded and stored. max_magnitude and greatest_magnitude take what
+//   Vec      `lanes` floats; f16, bf16 and e4m3 are only loaded and stored. max_magnitude and greatest_magnitude take what
 //            is no number for the greatest; where max and min meet it, they may give either operand
 //   Int      `lanes` 32-bit integers
 //   Codes    4 * lanes bytes: four consecutive columns of `lanes` rows

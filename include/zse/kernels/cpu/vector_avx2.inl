@@ -28,6 +28,14 @@ ZSE_INLINE Vec max_magnitude(Vec most, Vec v) {
     return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(most), _mm256_castps_si256(abs(v))));
 }
 ZSE_INLINE Vec swap_pairs(Vec v) { return _mm256_permute_ps(v, 0xb1); }
+template <std::size_t Distance>
+ZSE_INLINE Vec swap_lanes(Vec v) {
+    if constexpr (Distance == 4) {
+        return _mm256_permute2f128_ps(v, v, 1);
+    } else {
+        return _mm256_permute_ps(v, Distance == 2 ? 0x4e : 0xb1);
+    }
+}
 ZSE_INLINE Vec if_negative(Vec test, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, test); }
 
 ZSE_INLINE Vec load_f16(const std::byte* from) {
@@ -40,6 +48,12 @@ ZSE_INLINE Vec broadcast_f16(const std::byte* from) {
 }
 ZSE_INLINE void store_f16(std::byte* to, Vec v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+/// 8-bit floats (see kv::e4m3) divided by 256: a half has the same fields at the same places, but another bias.
+ZSE_INLINE Vec load_e4m3(const std::byte* from) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+    const __m128i moved = _mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), bytes), 1);
+    return _mm256_cvtph_ps(_mm_and_si128(moved, _mm_set1_epi16(-0x4001)));
 }
 ZSE_INLINE Vec load_bf16(const std::byte* from) {
     const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
@@ -66,6 +80,13 @@ ZSE_INLINE void store_s8(std::int8_t* to, Int i) {
     const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(i.v), _mm256_extracti128_si256(i.v, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packs_epi16(words, words));
 }
+template <int Bits>
+ZSE_INLINE Int shift_right(Int i) {
+    return {_mm256_srli_epi32(i.v, Bits)};
+}
+ZSE_INLINE Int bit_and(Int a, Int b) { return {_mm256_and_si256(a.v, b.v)}; }
+ZSE_INLINE Int as_int(Vec v) { return {_mm256_castps_si256(v)}; }
+ZSE_INLINE Vec as_float(Int i) { return _mm256_castsi256_ps(i.v); }
 ZSE_INLINE Int low_four(Int i) { return {_mm256_and_si256(i.v, _mm256_set1_epi32(15))}; }
 ZSE_INLINE Int high_four(Int i) { return {_mm256_srli_epi32(i.v, 4)}; }
 

@@ -29,6 +29,15 @@ ZSE_INLINE Vec max_magnitude(Vec most, Vec v) {
     return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(most), _mm512_castps_si512(abs(v))));
 }
 ZSE_INLINE Vec swap_pairs(Vec v) { return _mm512_permute_ps(v, 0xb1); }
+/// Each lane with the one that lies `Distance`, a power of two, beside it.
+template <std::size_t Distance>
+ZSE_INLINE Vec swap_lanes(Vec v) {
+    if constexpr (Distance >= 4) {
+        return _mm512_shuffle_f32x4(v, v, Distance == 8 ? 0x4e : 0xb1);
+    } else {
+        return _mm512_permute_ps(v, Distance == 2 ? 0x4e : 0xb1);
+    }
+}
 ZSE_INLINE Vec if_negative(Vec test, Vec yes, Vec no) {
     return _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(test)), no, yes);
 }
@@ -43,6 +52,12 @@ ZSE_INLINE Vec broadcast_f16(const std::byte* from) {
 }
 ZSE_INLINE void store_f16(std::byte* to, Vec v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+/// 8-bit floats (see kv::e4m3) divided by 256: a half has the same fields at the same places, but another bias.
+ZSE_INLINE Vec load_e4m3(const std::byte* from) {
+    const __m256i words = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    const __m256i moved = _mm256_srai_epi16(_mm256_slli_epi16(words, 8), 1);
+    return _mm512_maskz_cvtph_ps(every_lane, _mm256_and_si256(moved, _mm256_set1_epi16(-0x4001)));
 }
 ZSE_INLINE Vec load_bf16(const std::byte* from) {
     const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
@@ -69,6 +84,14 @@ ZSE_INLINE Int load_u8(const std::uint8_t* from) {
 ZSE_INLINE void store_s8(std::int8_t* to, Int i) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(i));
 }
+/// With zeros from above.
+template <int Bits>
+ZSE_INLINE Int shift_right(Int i) {
+    return _mm512_srli_epi32(i, Bits);
+}
+ZSE_INLINE Int bit_and(Int a, Int b) { return _mm512_and_si512(a, b); }
+ZSE_INLINE Int as_int(Vec v) { return _mm512_castps_si512(v); }
+ZSE_INLINE Vec as_float(Int i) { return _mm512_castsi512_ps(i); }
 ZSE_INLINE Int low_four(Int i) { return _mm512_and_si512(i, _mm512_set1_epi32(15)); }
 ZSE_INLINE Int high_four(Int i) { return _mm512_srli_epi32(i, 4); }
 

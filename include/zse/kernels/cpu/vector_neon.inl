@@ -22,6 +22,10 @@ ZSE_INLINE Vec min(Vec a, Vec b) { return vminq_f32(a, b); }
 ZSE_INLINE Vec abs(Vec v) { return vabsq_f32(v); }
 ZSE_INLINE Vec max_magnitude(Vec most, Vec v) { return vmaxq_f32(most, vabsq_f32(v)); }
 ZSE_INLINE Vec swap_pairs(Vec v) { return vrev64q_f32(v); }
+template <std::size_t Distance>
+ZSE_INLINE Vec swap_lanes(Vec v) {
+    return Distance == 2 ? vextq_f32(v, v, 2) : vrev64q_f32(v);
+}
 ZSE_INLINE Vec if_negative(Vec test, Vec yes, Vec no) {
     const uint32x4_t negative = vcltq_s32(vreinterpretq_s32_f32(test), vdupq_n_s32(0));
     return vbslq_f32(negative, yes, no);
@@ -35,6 +39,14 @@ ZSE_INLINE Vec broadcast_f16(const std::byte* from) {
 }
 ZSE_INLINE void store_f16(std::byte* to, Vec v) {
     vst1_u16(reinterpret_cast<std::uint16_t*>(to), vreinterpret_u16_f16(vcvt_f16_f32(v)));
+}
+/// 8-bit floats (see kv::e4m3) divided by 256: a half has the same fields at the same places, but another bias.
+ZSE_INLINE Vec load_e4m3(const std::byte* from) {
+    std::uint32_t word;
+    std::memcpy(&word, from, sizeof word);
+    const uint16x8_t bytes = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(word)));
+    const int16x4_t moved = vshr_n_s16(vreinterpret_s16_u16(vshl_n_u16(vget_low_u16(bytes), 8)), 1);
+    return vcvt_f32_f16(vreinterpret_f16_s16(vand_s16(moved, vdup_n_s16(-0x4001))));
 }
 ZSE_INLINE Vec load_bf16(const std::byte* from) {
     const uint32x4_t words = vmovl_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(from)));
@@ -68,6 +80,13 @@ ZSE_INLINE void store_s8(std::int8_t* to, Int i) {
     const std::int32_t word = vget_lane_s32(vreinterpret_s32_s8(bytes), 0);
     std::memcpy(to, &word, sizeof word);
 }
+template <int Bits>
+ZSE_INLINE Int shift_right(Int i) {
+    return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(i), Bits));
+}
+ZSE_INLINE Int bit_and(Int a, Int b) { return vandq_s32(a, b); }
+ZSE_INLINE Int as_int(Vec v) { return vreinterpretq_s32_f32(v); }
+ZSE_INLINE Vec as_float(Int i) { return vreinterpretq_f32_s32(i); }
 ZSE_INLINE Int low_four(Int i) { return vandq_s32(i, vdupq_n_s32(15)); }
 ZSE_INLINE Int high_four(Int i) { return vshrq_n_s32(i, 4); }
 

@@ -34,6 +34,10 @@ ZSE_INLINE Vec max_magnitude(Vec most, Vec v) {
     return std::bit_cast<Vec>(a > b ? a : b);
 }
 ZSE_INLINE Vec swap_pairs(Vec v) { return __builtin_shufflevector(v, v, 1, 0, 3, 2); }
+template <std::size_t Distance>
+ZSE_INLINE Vec swap_lanes(Vec v) {
+    return Distance == 2 ? __builtin_shufflevector(v, v, 2, 3, 0, 1) : swap_pairs(v);
+}
 ZSE_INLINE Vec if_negative(Vec test, Vec yes, Vec no) { return std::bit_cast<Int>(test) < Int{} ? yes : no; }
 
 template <class T>
@@ -55,13 +59,25 @@ ZSE_INLINE void store_f16(std::byte* to, Vec v) {
     std::memcpy(to, values, sizeof values);
 }
 
+/// 8-bit floats (see kv::e4m3) divided by 256: a half has the same fields at the same places, but another bias.
+ZSE_INLINE Vec load_e4m3(const std::byte* from) {
+    v1::f16 values[lanes];
+    for (std::size_t l = 0; l < lanes; ++l) {
+        const auto code = static_cast<unsigned>(from[l]);
+        values[l].bits = static_cast<std::uint16_t>((code & 0x80u) << 8 | (code & 0x7fu) << 7);
+    }
+    return load_f16(reinterpret_cast<const std::byte*>(values));
+}
+
 ZSE_INLINE Int broadcast_int(std::int32_t value) { return Int{value, value, value, value}; }
 ZSE_INLINE Int add(Int a, Int b) { return a + b; }
 ZSE_INLINE Int sub(Int a, Int b) { return a - b; }
 ZSE_INLINE Vec to_float(Int i) { return __builtin_convertvector(i, Vec); }
-/// Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, for magnitudes up to 2^22.
+/// Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, for magnitudes up to 2^22. The bounds stand between
+/// that sum and a product before it: compilers for processors with fused products would round both at once.
 ZSE_INLINE Int to_int(Vec v) {
-    return __builtin_convertvector((v + broadcast(0x1.8p23f)) - broadcast(0x1.8p23f), Int);
+    const Vec bounded = min(max(v, broadcast(-0x1p22f)), broadcast(0x1p22f));
+    return __builtin_convertvector((bounded + broadcast(0x1.8p23f)) - broadcast(0x1.8p23f), Int);
 }
 ZSE_INLINE Int half_of(Int i) { return i >> 1; }
 ZSE_INLINE Vec power_of_two(Int i) { return std::bit_cast<Vec>((i + broadcast_int(127)) << 23); }
@@ -70,6 +86,14 @@ ZSE_INLINE Int load_u8(const std::uint8_t* from) { return Int{from[0], from[1], 
 ZSE_INLINE void store_s8(std::int8_t* to, Int i) {
     for (std::size_t l = 0; l < lanes; ++l) to[l] = static_cast<std::int8_t>(i[l]);
 }
+template <int Bits>
+ZSE_INLINE Int shift_right(Int i) {
+    using Words = std::uint32_t __attribute__((vector_size(16)));
+    return std::bit_cast<Int>(std::bit_cast<Words>(i) >> Bits);
+}
+ZSE_INLINE Int bit_and(Int a, Int b) { return a & b; }
+ZSE_INLINE Int as_int(Vec v) { return std::bit_cast<Int>(v); }
+ZSE_INLINE Vec as_float(Int i) { return std::bit_cast<Vec>(i); }
 ZSE_INLINE Int low_four(Int i) { return i & broadcast_int(15); }
 ZSE_INLINE Int high_four(Int i) { return i >> 4; }
 
