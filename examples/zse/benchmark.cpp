@@ -5,6 +5,8 @@
 
 #include <fmt/core.h>
 
+#include <zse/model/suggested_batch.hpp>
+
 #include <algorithm>
 #include <chrono>
 #include <set>
@@ -114,7 +116,8 @@ void fill(zse::AnyEngine& engine, std::uint32_t generation) {
             zse::AnyEngine::Request request;
             const std::uint32_t answer = answers ? std::min(generation, limits.context - 1) : 0;
             // Answers end one after the other, so that every number of sequences occurs.
-            request.tokens = tokens(limits.context - answer + (answers ? 9 * i % answer : 0), engine.spec().vocabulary);
+            request.tokens =
+                tokens(limits.context - answer + (answers ? 9 * i % answer : 0), engine.spec().vocabulary);
             request.max_tokens = answers ? zse::AnyEngine::Request::unlimited : 0;
             request.ignore_end = true;
             engine.submit(std::move(request));
@@ -134,12 +137,15 @@ int memory(const BenchmarkOptions& options) {
     fill(*engine, options.generation);
     const zse::Bytes filled = resident_bytes();
     const zse::memory::Ledger& ledger = engine->ledger();
-    const auto growth = [&](zse::Bytes now) { return static_cast<std::int64_t>(now) - static_cast<std::int64_t>(before); };
+    const auto growth = [&](zse::Bytes now) {
+        return static_cast<std::int64_t>(now) - static_cast<std::int64_t>(before);
+    };
     nlohmann::json rows = nlohmann::json::array();
     if (!options.model.json) {
         fmt::print("{}, context {}, batch {}, filled\n", engine->description(), engine->limits().context,
                    engine->limits().batch);
-        fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", "tier", "kind", "planned", "held", "peak", "pages");
+        fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", "tier", "kind", "planned", "held", "peak",
+                   "pages");
     }
     for (const auto tier : zse::memory::all_tiers) {
         const auto held = ledger.held(tier);
@@ -157,11 +163,20 @@ int memory(const BenchmarkOptions& options) {
                             {"peak", peak[kind]},
                             {"pages", backing}});
             if (options.model.json) continue;
-            fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", zse::memory::name(tier), zse::memory::name(kind),
-                       planned, held[kind], peak[kind], backing);
+            fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", zse::memory::name(tier),
+                       zse::memory::name(kind), planned, held[kind], peak[kind], backing);
         }
     }
     const auto& counts = engine->scheduling();
+    zse::Bytes kv_held = 0;
+    zse::Bytes kv_peak = 0;
+    for (const auto tier : zse::memory::all_tiers) {
+        kv_held += ledger.held(tier)[zse::memory::Kind::kv];
+        kv_peak += ledger.peak(tier)[zse::memory::Kind::kv];
+    }
+    const double kv_use =
+        static_cast<double>(kv_peak) / static_cast<double>(std::max<zse::Bytes>(kv_held, 1));
+    const std::uint32_t batch = zse::model::suggested_batch(kv_use, counts.preempted, engine->limits().batch);
     if (options.model.json) {
         fmt::print("{}\n", dump({{"memory", rows},
                                  {"resident",
@@ -169,15 +184,25 @@ int memory(const BenchmarkOptions& options) {
                                    {"growth_after_open", growth(opened)},
                                    {"growth_after_load", growth(filled)}}},
                                  {"planned_total", engine->plan().total()},
-                                 {"preempted", counts.preempted},
+                                 {"eviction",
+                                  {{"policy", std::string(counts.policy)},
+                                   {"preempted", counts.preempted},
+                                   {"pages", counts.evicted_pages},
+                                   {"tokens", counts.evicted_tokens},
+                                   {"recomputed_rows", counts.recomputed_rows}}},
+                                 {"suggested_batch", batch},
                                  {"context", engine->limits().context},
                                  {"batch", engine->limits().batch},
                                  {"engine", engine->description()}}));
         return 0;
     }
     fmt::print("planned in all: {}\n", zse::human(engine->plan().total()));
-    fmt::print("resident memory of the process: {} before open, {:+.2f} MB once open, {:+.2f} MB after the load\n",
-               zse::human(before), static_cast<double>(growth(opened)) / 1e6, static_cast<double>(growth(filled)) / 1e6);
+    fmt::print("evicted ({}): {} pages of {} sequences, {} tokens; suggested --max-batch {}\n", counts.policy,
+               counts.evicted_pages, counts.preempted, counts.evicted_tokens, batch);
+    fmt::print(
+        "resident memory of the process: {} before open, {:+.2f} MB once open, {:+.2f} MB after the load\n",
+        zse::human(before), static_cast<double>(growth(opened)) / 1e6,
+        static_cast<double>(growth(filled)) / 1e6);
     return 0;
 }
 
@@ -254,7 +279,9 @@ void declare_benchmark(CLI::App& app, Action& action) {
     command->add_option("--repetitions", options->repetitions, "after one that warms up")
         ->check(CLI::Range(1u, 1000u))
         ->capture_default_str();
-    command->add_option("--metric", options->metric, "speed, or memory: fills the context and says what was held")
+    command
+        ->add_option("--metric", options->metric,
+                     "speed, or memory: fills the context and says what was held")
         ->check(CLI::IsMember({"speed", "memory"}))
         ->capture_default_str();
     command->callback([options, &action] { action = [options] { return benchmark(*options); }; });

@@ -4,18 +4,58 @@
 
 #include <CLI/CLI.hpp>
 
+#include <zse/memory/arena.hpp>
+#include <zse/model/budget.hpp>
+#include <zse/scheduler/scheduler.hpp>
+
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace zse_cli {
 
+/// What --gpu-layers all stands for.
+inline constexpr std::uint32_t all_layers = ~std::uint32_t{0};
+
+/// What decides how much memory may be taken, and what of the model lies where.
+struct BudgetOptions {
+    zse::model::BudgetRequest request;
+    std::optional<zse::Size> kv;              ///< bytes of all pages of KV; none: batch times context
+    std::optional<std::uint32_t> gpu_layers;  ///< none: as many as the gpu tier holds
+
+    /// Declares the options on a command.
+    void declare(CLI::App& command);
+};
+
+/// What is kept of keys and values.
+struct KvOptions {
+    std::string both = "none";
+    std::string k, v;                                ///< empty: as `both` says
+    std::string old = "none";                        ///< of tokens that are no longer recent; none: the same
+    std::uint32_t recent = 0, sinks = 0, heavy = 0;  ///< pruning: see zse::Limits
+
+    void declare(CLI::App& command);
+    /// As an engine's name spells the policy: "int8/int4", "f16-then-int4".
+    [[nodiscard]] std::string name() const;
+};
+
+/// How memory is taken from the system, and requests from the queue.
+struct RunningOptions {
+    zse::memory::Mapping mapping;
+    zse::scheduler::Admission admission = zse::scheduler::Admission::prompt;
+    bool enforce_eager = false;
+
+    void declare(CLI::App& command);
+};
+
 /// What decides how much memory an engine holds, and how fast it runs.
 struct ModelOptions {
     std::string model;
+    BudgetOptions budget;
+    KvOptions kv;
+    RunningOptions running;
     std::string weights = "as-stored";
-    std::string kv = "none";
-    std::string k, v;  ///< empty: as `kv` says
     std::string attention = "flash";
     std::uint32_t context = 0;  ///< 0: the smaller of the trained length and what fits
     std::uint32_t batch = 1;
@@ -27,6 +67,8 @@ struct ModelOptions {
 
     /// Declares MODEL and the options on a command.
     void declare(CLI::App& command);
+    /// Declares the options alone.
+    void declare_settings(CLI::App& command);
 };
 
 /// Runs after parsing; returns the exit status.

@@ -53,6 +53,9 @@ int hardware(bool json) {
         out["memory"] = {{"total", machine.memory.total},
                          {"available", machine.memory.available},
                          {"usable", usable},
+                         {"huge_page_bytes", machine.memory.huge_page_size},
+                         {"huge_pages", machine.memory.huge_pages_total},
+                         {"huge_pages_free", machine.memory.huge_pages_free},
                          {"swap_total", machine.memory.swap_total}};
         out["gpus"] = nlohmann::json::array();
         for (const auto& gpu : machine.gpus) {
@@ -83,6 +86,10 @@ int hardware(bool json) {
                zse::kernels::usable_names());
     fmt::print("memory  {} in all, {} available, {} usable here\n", zse::human(machine.memory.total),
                zse::human(machine.memory.available), zse::human(usable));
+    fmt::print(
+        "pages   transparent huge ones where the kernel gives them; {} of {} explicit ones of {} are free\n",
+        machine.memory.huge_pages_free, machine.memory.huge_pages_total,
+        zse::human(machine.memory.huge_page_size));
     for (const auto& gpu : machine.gpus) {
         fmt::print("GPU {}   {}: {} in all, {} free\n", gpu.index, gpu.name,
                    gpu.total ? zse::human(*gpu.total) : "unknown",
@@ -90,10 +97,10 @@ int hardware(bool json) {
     }
     if (machine.gpus.empty()) fmt::print("GPU     none: {}\n", machine.gpu_note);
     fmt::print("tier 1  host memory: this build of zse computes on the CPU\n\n");
-    fmt::print("{:<14} {:<8} {:>30}   fits with {} tokens of context\n", "model", "weights", "memory",
+    fmt::print("{:<17} {:<8} {:>30}   fits with {} tokens of context\n", "model", "weights", "memory",
                context);
     for (const Fit& fit : list) {
-        fmt::print("{:<14} {:<8} {:>30}   {}\n", fit.model, fit.weights, zse::human(fit.bytes),
+        fmt::print("{:<17} {:<8} {:>30}   {}\n", fit.model, fit.weights, zse::human(fit.bytes),
                    fit.fits ? "yes" : "no");
     }
     return 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The zse command line: parses, runs one command, and turns errors into a sentence and an exit status.
 #include "commands.hpp"
+#include "refusal.hpp"
 
 #include <fmt/core.h>
 
@@ -22,6 +23,8 @@ std::vector<std::string> with_long_names(int argc, char** argv) {
             arguments.emplace_back("--cache-type-k");
         } else if (argument == "-ctv") {
             arguments.emplace_back("--cache-type-v");
+        } else if (argument == "-ngl") {
+            arguments.emplace_back("--n-gpu-layers");
         } else {
             arguments.emplace_back(argument);
         }
@@ -54,6 +57,9 @@ int main(int argc, char** argv) {
         return status;
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? 0 : 2;
+    } catch (const zse_cli::Refused& refused) {
+        fmt::print(stderr, "zse: {}: {}\n{}", zse::name(refused.code()), refused.what(), refused.steps());
+        return zse::exit_status(refused.code());
     } catch (const zse::Error& error) {
         fmt::print(stderr, "zse: {}: {}\n", zse::name(error.code()), error.what());
         return zse::exit_status(error.code());

@@ -2,10 +2,10 @@
 // Choosing and opening an engine, and reports about its memory.
 #include "opening.hpp"
 
+#include "refusal.hpp"
+
 #include <fmt/core.h>
 #include <unistd.h>
-
-#include <zse/system/hardware.hpp>
 
 #include <algorithm>
 #include <fstream>
@@ -15,24 +15,172 @@ namespace zse_cli {
 using zse::memory::Kind;
 using zse::memory::Tier;
 
+void BudgetOptions::declare(CLI::App& command) {
+    const auto size = [&command](const char* names, std::optional<zse::Size>& to, const char* what) {
+        command
+            .add_option_function<std::string>(
+                names, [&to](const std::string& text) { to = zse::parse_size(text).value(); }, what)
+            ->type_name("SIZE")
+            ->group("Memory");
+    };
+    size("--gpu-mem", request.gpu,
+         "bytes of the gpu tier (64MB, 10GiB, auto: the card's free memory); default: none. Without a GPU it "
+         "is an arena of host memory that stands in for one");
+    size("--host-mem", request.host, "bytes of host memory; default, auto: what is free less the headroom");
+    size("--disk-mem", request.disk, "bytes of the disk tier; default: none");
+    command
+        .add_option_function<double>(
+            "--headroom", [this](double share) { request.headroom = share; },
+            "share of each tier that stays free; default: 0.2 of host memory and 0.1 of a card where their "
+            "size is measured, 0 where it is stated")
+        ->group("Memory");
+    command
+        .add_option_function<double>(
+            "--gpu-memory-utilization", [this](double share) { request.utilization = share; },
+            "share of the first tier's memory that may be used: 0.9 is a headroom of 0.1")
+        ->group("Memory");
+    command
+        .add_option_function<std::string>(
+            "--reserve",
+            [this](const std::string& text) {
+                const zse::Size stated = zse::parse_size(text).value();
+                if (stated.automatic)
+                    throw zse::Error(zse::ErrorCode::usage, "--reserve is a size, such as 4GB; auto is none");
+                request.reserve = stated.bytes;
+            },
+            "bytes of the first tier that are left to the system and to others; default: 0")
+        ->type_name("SIZE")
+        ->group("Memory");
+    command.add_flag("--unified", request.unified, "the gpu tier lies in host memory, which is counted once")
+        ->group("Memory");
+    size("--kv-cache-memory", kv,
+         "bytes of all pages of KV, auto: what the tier has left; default: batch times context");
+    command
+        .add_option_function<std::string>(
+            "--gpu-layers,--n-gpu-layers",
+            [this](const std::string& text) {
+                if (text == "auto") {
+                    gpu_layers.reset();
+                } else if (text == "all") {
+                    gpu_layers = all_layers;
+                } else {
+                    const auto count = zse::parse_count(text);
+                    if (!count || count.value() > 1u << 20) {
+                        throw zse::Error(
+                            zse::ErrorCode::usage,
+                            zse::text("--gpu-layers is a number of layers, all or auto, found ", text));
+                    }
+                    gpu_layers = static_cast<std::uint32_t>(count.value());
+                }
+            },
+            "last layers in the gpu tier, of which the output matrix is the first (also -ngl); all, or auto: "
+            "as many as fit (default)")
+        ->type_name("N")
+        ->group("Memory");
+}
+
+void KvOptions::declare(CLI::App& command) {
+    const CLI::IsMember one({"none", "f32", "f16", "fp8", "int8", "int8-plain", "int4", "int4-plain"});
+    const CLI::IsMember side({"f32", "f16", "fp8", "int8", "int8-plain", "int4", "int4-plain"});
+    command.add_option("--kv-quant", both, "precision of keys and values; int8 and int4 are rotated")
+        ->check(one)
+        ->capture_default_str()
+        ->group("KV");
+    command.add_option("--cache-type-k", k, "precision of keys (also -ctk)")->check(side)->group("KV");
+    command.add_option("--cache-type-v", v, "precision of values (also -ctv)")->check(side)->group("KV");
+    command
+        .add_option(
+            "--kv-old", old,
+            "precision of keys and values of tokens more than 1,024 back; none: the same as of recent "
+            "ones")
+        ->check(one)
+        ->capture_default_str()
+        ->group("KV");
+    const auto count = [&command](const char* name, std::uint32_t& to, const char* what) {
+        command.add_option(name, to, what)
+            ->check(CLI::Range(0u, 1u << 30))
+            ->capture_default_str()
+            ->group("KV");
+    };
+    count("--kv-recent", recent,
+          "drop tokens that lie further back than this, a multiple of 1,024; 0: none is dropped");
+    count("--kv-sinks", sinks, "of dropped tokens, the first ones that stay, at most 256");
+    count(
+        "--kv-heavy", heavy,
+        "of dropped tokens, those that stay because they were attended to most: a multiple of 1,024 for each "
+        "key head");
+}
+
+std::string KvOptions::name() const {
+    const std::string one = both == "none" ? "f16" : both;
+    const std::string keys = k.empty() ? one : k;
+    const std::string values = v.empty() ? one : v;
+    const std::string recents = keys == values ? keys : zse::text(keys, "/", values);
+    return old == "none" || old == recents ? recents : zse::text(recents, "-then-", old);
+}
+
+void RunningOptions::declare(CLI::App& command) {
+    command
+        .add_option_function<std::string>(
+            "--huge-pages",
+            [this](const std::string& pages) {
+                using zse::memory::Backing;
+                mapping.best = pages == "explicit" ? Backing::huge
+                                                   : (pages == "off" ? Backing::plain : Backing::transparent);
+            },
+            "pages of 2 MiB: explicit ones that were set aside (vm.nr_hugepages), else transparent ones; "
+            "off: "
+            "plain pages")
+        ->check(CLI::IsMember({"transparent", "explicit", "off"}))
+        ->default_str("transparent")
+        ->group("Memory");
+    command.add_flag("--mlock", mapping.locked, "keep all memory of the model out of swap")->group("Memory");
+    command
+        .add_option_function<std::string>(
+            "--admission",
+            [this](const std::string& when) {
+                using zse::scheduler::Admission;
+                admission = when == "reserve" ? Admission::reserve : Admission::prompt;
+            },
+            "a request begins once its prompt and one page are free, and gives way if pages run short; or "
+            "once its worst case is free")
+        ->check(CLI::IsMember({"prompt", "reserve"}))
+        ->default_str("prompt");
+    command.add_flag("--enforce-eager", enforce_eager,
+                     "enqueue every step anew instead of running captured ones");
+}
+
 void ModelOptions::declare(CLI::App& command) {
-    command.add_option("MODEL", model, "model file (.gguf)")->required();
+    command.add_option("MODEL,-m,--model", model, "model file (.gguf)")->required();
+    declare_settings(command);
+}
+
+void ModelOptions::declare_settings(CLI::App& command) {
+    // A step of advice can be added at the end of a command: what is said last counts.
+    command.option_defaults()->take_last();
+    budget.declare(command);
     command.add_option("--weights", weights, "precision of weights")
         ->check(CLI::IsMember({"as-stored", "f32", "f16", "bf16", "int8", "nf4", "q4_0", "q4_1", "q8_0"}))
         ->capture_default_str();
-    command.add_option("--kv-quant", kv, "precision of keys and values; int4 is rotated")
-        ->check(CLI::IsMember({"none", "f32", "f16", "int8", "int4", "int4-plain"}))
-        ->capture_default_str();
-    const CLI::IsMember sides({"f32", "f16", "int8", "int4", "int4-plain"});
-    command.add_option("--cache-type-k", k, "precision of keys (also -ctk)")->check(sides);
-    command.add_option("--cache-type-v", v, "precision of values (also -ctv)")->check(sides);
+    kv.declare(command);
+    running.declare(command);
     command.add_option("--attention", attention, "attention kernel")
         ->check(CLI::IsMember({"flash", "reference"}))
         ->capture_default_str();
     command
-        .add_option("-c,--max-context,--max-model-len", context,
-                    "tokens of prompt and answer; default: the smaller of the trained length and what fits")
-        ->check(CLI::Range(1u, 1u << 30));
+        .add_option_function<std::string>(
+            "-c,--max-context,--max-model-len",
+            [this](const std::string& text) {
+                const std::uint64_t tokens = zse::parse_tokens(text).value();
+                if (tokens == 0 || tokens > 1u << 30) {
+                    throw zse::Error(zse::ErrorCode::usage,
+                                     zse::text("--max-context ", text, ": a context has 1 to 2^30 tokens"));
+                }
+                context = static_cast<std::uint32_t>(tokens);
+            },
+            "tokens of prompt and answer, such as 4096 or 128K (131072); default: the smaller of the trained "
+            "length and what fits")
+        ->type_name("TOKENS");
     command.add_option("--max-batch,--max-num-seqs", batch, "sequences at once")
         ->check(CLI::Range(1u, 4096u))
         ->capture_default_str();
@@ -49,41 +197,75 @@ void ModelOptions::declare(CLI::App& command) {
     command.add_option("--isa", isa, "instruction set of the kernels; default: the widest of this processor")
         ->check(CLI::IsMember({"portable", "avx2", "avx512", "avx512_vnni", "neon"}));
     command.add_flag("--json", json, "print JSON on standard output");
+    command.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::Throw);
 }
-
-namespace {
 
 zse::engine::Choice choice_of(const ModelOptions& options) {
     zse::engine::Choice choice;
     choice.weights = options.weights;
-    const std::string both = options.kv == "none" ? "f16" : options.kv;
-    const std::string k = options.k.empty() ? both : options.k;
-    const std::string v = options.v.empty() ? both : options.v;
-    choice.kv = k == v ? k : zse::text(k, "/", v);
+    choice.kv = options.kv.name();
     choice.attention = options.attention;
     return choice;
 }
 
-}  // namespace
-
-std::uint32_t largest_context(const zse::engine::Built& engine, const zse::ModelSpec& spec,
-                              zse::Limits limits, zse::Bytes budget) {
-    const auto fits = [&](std::uint32_t context) {
-        limits.context = context;
-        return engine.plan(spec, limits).total() <= budget;
-    };
-    std::uint32_t low = 0;  // fits, or nothing does
-    std::uint32_t high = spec.trained_context;
-    if (fits(high)) return high;
-    while (high - low > 1) {
-        const std::uint32_t middle = low + (high - low) / 2;
-        (fits(middle) ? low : high) = middle;
-    }
-    return low;
+zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& machine,
+                      std::uint32_t output_rows) {
+    zse::Limits limits;
+    limits.context = options.context;
+    limits.batch = options.batch;
+    limits.step_tokens = std::max(options.step_tokens, options.batch);
+    limits.output_rows = std::clamp(output_rows, options.batch, limits.step_tokens);
+    limits.page_tokens = options.page_tokens;
+    limits.threads = options.threads != 0 ? options.threads : machine.usable_threads();
+    limits.gpu_layers = options.budget.gpu_layers.value_or(0);
+    limits.kv_recent = options.kv.recent;
+    limits.kv_sinks = options.kv.sinks;
+    limits.kv_heavy = options.kv.heavy;
+    limits.enforce_eager = options.running.enforce_eager;
+    return limits;
 }
 
-Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
-    Chosen chosen{zse::io::Gguf::open(options.model), {}, choice_of(options), {}, {}, 0, {}};
+void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers) {
+    if (limits.gpu_layers <= layers + 1) return;
+    if (limits.gpu_layers != all_layers) {
+        fmt::print(stderr,
+                   "note: --gpu-layers {}: the model has {} layers and an output matrix, all of which lie in "
+                   "the gpu tier\n",
+                   limits.gpu_layers, layers);
+    }
+    limits.gpu_layers = layers + 1;
+}
+
+zse::model::MachineMemory memory_of(const zse::system::Hardware& machine) {
+    zse::model::MachineMemory memory;
+    memory.host_free = machine.usable_memory();
+    memory.host_total = std::max(machine.memory.total, memory.host_free);
+    if (machine.cgroup.limit) memory.host_total = std::min(memory.host_total, *machine.cgroup.limit);
+    if (!machine.gpus.empty()) {
+        memory.gpu_free = machine.gpus.front().free;
+        memory.gpu_total = machine.gpus.front().total;
+    }
+    return memory;
+}
+
+zse::memory::Plan plan_of(const zse::engine::Choice& choice, const zse::ModelSpec& spec,
+                          const zse::Limits& limits) {
+    static const std::vector<zse::engine::Built> built = zse_matrix::zse_engines::built();
+    for (const zse::engine::Built& candidate : built) {
+        if (candidate.is(choice)) return candidate.plan(spec, limits);
+    }
+    return zse_matrix::zse_engines::find(choice).plan(spec, limits);  // which says what to do
+}
+
+zse::model::Planner planner_of(const zse::ModelSpec& spec, const std::string& attention) {
+    return [spec, attention](const zse::model::Setting& setting) {
+        return plan_of({setting.weights, setting.kv, attention}, spec, setting.limits);
+    };
+}
+
+Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
+    Chosen chosen{
+        zse::io::Gguf::open(options.model), {}, choice_of(options), {}, {}, {}, options.running, {}};
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {
@@ -95,24 +277,39 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint3
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
     const zse::system::Hardware machine = zse::system::probe_host();
-    chosen.budget = machine.usable_memory();
-    chosen.limits.batch = options.batch;
-    chosen.limits.step_tokens = std::max(options.step_tokens, options.batch);
-    chosen.limits.output_rows = std::clamp(output_rows, options.batch, chosen.limits.step_tokens);
-    chosen.limits.page_tokens = options.page_tokens;
-    chosen.limits.threads = options.threads != 0 ? options.threads : machine.usable_threads();
-    chosen.limits.context = options.context;
-    if (options.context == 0) {
-        chosen.limits.context = largest_context(chosen.engine, chosen.spec, chosen.limits, chosen.budget);
-        if (chosen.limits.context == 0) {
-            chosen.limits.context = 1;
-            const zse::Bytes least = chosen.engine.plan(chosen.spec, chosen.limits).total();
-            throw zse::Error(zse::ErrorCode::out_of_memory,
-                             zse::text("the model needs ", least, " bytes for a context of one token, and ",
-                                       chosen.budget, " are free; use a smaller model or fewer bits"));
-        }
+    zse::model::BudgetRequest request = options.budget.request;
+    if (request.gpu && request.gpu->automatic) {
+        throw zse::Error(
+            zse::ErrorCode::usage,
+            "--gpu-mem auto is for zse plan: this build computes on the CPU, so state the size of the arena "
+            "that stands in for a GPU, such as --gpu-mem 1GiB");
     }
-    if (options.context == 0 && least_context > chosen.limits.context) chosen.limits.context = least_context;
+    // The gpu tier is an arena of host memory here: where the host's size is measured, both draw on it.
+    request.unified = request.unified || !request.host || request.host->automatic;
+    chosen.budget = zse::model::budget_of(request, memory_of(machine));
+    zse::model::Wish wish;
+    wish.setting = {chosen.choice.weights, chosen.choice.kv, limits_of(options, machine, output_rows)};
+    wish.gpu_layers_open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
+    wish.kv = options.budget.kv;
+    wish.layers = chosen.spec.layers;
+    wish.trained_context = chosen.spec.trained_context;
+    wish.least_context = least_context;
+    clamp_gpu_layers(wish.setting.limits, chosen.spec.layers);
+    const auto plan = planner_of(chosen.spec, chosen.choice.attention);
+    chosen.limits = zse::model::settle(plan, wish, chosen.budget).limits;
+    return chosen;
+}
+
+Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
+    Chosen chosen = consider(options, output_rows, least_context);
+    const auto plan = planner_of(chosen.spec, chosen.choice.attention);
+    if (!chosen.budget.holds(plan(chosen.setting()))) {
+        const bool open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
+        const auto ask = open ? zse::model::filling(plan, chosen.budget, chosen.spec.layers) : plan;
+        const auto advice =
+            advice_on(ask, chosen.setting(), chosen.budget, chosen.spec, chosen.choice.attention);
+        throw Refused(plan(chosen.setting()), chosen.setting(), chosen.budget, advice);
+    }
     return chosen;
 }
 
@@ -120,6 +317,8 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
     zse::engine::Options options;
     options.limits = chosen.limits;
     options.isa = chosen.isa;
+    options.mapping = chosen.running.mapping;
+    options.admission = chosen.running.admission;
     const bool terminal = ::isatty(STDERR_FILENO) == 1;
     int shown = -1;
     if (terminal) {
@@ -132,7 +331,9 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
             std::fflush(stderr);
         };
     }
-    auto vocabulary = zse::engine::vocabulary_from_gguf(chosen.file, chosen.spec.vocabulary);
+    auto ledger = std::make_shared<zse::memory::Ledger>(chosen.budget.caps());
+    auto vocabulary = zse::engine::vocabulary_from_gguf(chosen.file, chosen.spec.vocabulary,
+                                                        std::move(ledger), options.mapping);
     auto engine = chosen.engine.open(chosen.file, chosen.spec, std::move(vocabulary), options);
     if (terminal) fmt::print(stderr, "\r\033[K");
     return engine;
@@ -155,20 +356,36 @@ nlohmann::json json_of(const zse::memory::Plan& plan) {
     return tiers;
 }
 
-void print_memory(std::FILE* out, const zse::AnyEngine& engine) {
-    const zse::memory::TierPlan& planned = engine.plan().host;
-    const zse::memory::TierPlan held = engine.ledger().held(Tier::host);
-    fmt::print(out, "{:<12} {:>15} {:>15} {:>12}\n", "memory", "planned", "held", "difference");
-    const auto line = [&](std::string_view what, zse::Bytes p, zse::Bytes h) {
-        fmt::print(out, "{:<12} {:>15} {:>15} {:>12}\n", what, p, h,
-                   static_cast<std::int64_t>(h) - static_cast<std::int64_t>(p));
-    };
-    for (std::size_t i = 0; i < zse::memory::kind_count; ++i) {
-        line(zse::memory::name(static_cast<Kind>(i)), planned.kinds[i], held.kinds[i]);
+nlohmann::json held_by(const zse::memory::Ledger& ledger) {
+    nlohmann::json tiers = nlohmann::json::object();
+    for (const Tier tier : zse::memory::all_tiers) {
+        if (ledger.held(tier).total() != 0)
+            tiers[std::string(zse::memory::name(tier))] = json_of(ledger.held(tier));
     }
-    line("total bytes", planned.total(), held.total());
-    fmt::print(out, "{:<12} {:>15}\n", "", zse::human(planned.total()));
-    fmt::print(out, "resident: {}, the rest being the program, its tokenizer and pages of the model file\n",
+    return tiers;
+}
+
+void print_memory(std::FILE* out, const zse::AnyEngine& engine) {
+    const auto line = [&](std::string_view what, zse::Bytes p, zse::Bytes h, std::string_view pages) {
+        fmt::print(out, "{:<12} {:>15} {:>15} {:>12}  {}\n", what, p, h,
+                   static_cast<std::int64_t>(h) - static_cast<std::int64_t>(p), pages);
+    };
+    for (const Tier tier : zse::memory::all_tiers) {
+        const zse::memory::TierPlan& planned = engine.plan()[tier];
+        const zse::memory::TierPlan held = engine.ledger().held(tier);
+        if (planned.total() == 0 && held.total() == 0) continue;
+        fmt::print(out, "{:<12} {:>15} {:>15} {:>12}  pages\n", zse::memory::name(tier), "planned", "held",
+                   "difference");
+        for (std::size_t i = 0; i < zse::memory::kind_count; ++i) {
+            const auto kind = static_cast<Kind>(i);
+            const bool mapped = kind != Kind::rounding && held[kind] != 0;
+            line(zse::memory::name(kind), planned[kind], held[kind],
+                 mapped ? zse::memory::name(engine.ledger().backing(tier, kind)) : "");
+        }
+        line("total bytes", planned.total(), held.total(), "");
+        fmt::print(out, "{:<12} {:>15}\n", "", zse::human(planned.total()));
+    }
+    fmt::print(out, "resident: {}, the rest being the program and pages of the model file\n",
                zse::human(resident_bytes()));
 }
 

@@ -6,6 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <zse/model/settle.hpp>
+#include <zse/system/hardware.hpp>
 #include <zse_engines.hpp>
 
 #include <memory>
@@ -18,25 +20,51 @@ struct Chosen {
     zse::ModelSpec spec;
     zse::engine::Choice choice;
     zse::engine::Built engine;
-    zse::Limits limits;                    ///< resolved: the context is known
-    zse::Bytes budget;                     ///< memory that may be used on this machine
+    zse::Limits limits;         ///< resolved: the context is known
+    zse::model::Budget budget;  ///< memory that may be used, tier by tier
+    RunningOptions running;
     std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
+
+    /// The choice by its names and limits, for questions to the planner.
+    [[nodiscard]] zse::model::Setting setting() const { return {choice.weights, choice.kv, limits}; }
 };
 
-/// Reads the file and finds the engine; `output_rows` are rows of logits of a step (0: one a sequence), and
-/// the context has room for `least_context` tokens where the user does not say otherwise.
+/// Reads the file, finds the engine and settles what the user left open, whether or not the result fits; `output_rows`
+/// are rows of logits of a step (0: one a sequence), and the context has room for `least_context` tokens where the user
+/// does not say otherwise.
+Chosen consider(const ModelOptions& options, std::uint32_t output_rows = 0, std::uint32_t least_context = 0);
+
+/// The same for what will be opened: throws Refused where it does not fit.
 Chosen choose(const ModelOptions& options, std::uint32_t output_rows = 0, std::uint32_t least_context = 0);
 
-/// Opens what was chosen, with a progress bar on a terminal.
+/// Opens what was chosen under a ledger with the budget's caps, with a progress bar on a terminal.
 std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen);
 
-/// The largest context that the budget holds, at most the trained length; 0 if not even one page fits.
-std::uint32_t largest_context(const zse::engine::Built& engine, const zse::ModelSpec& spec,
-                              zse::Limits limits, zse::Bytes budget);
+/// The policies' names that options stand for.
+zse::engine::Choice choice_of(const ModelOptions& options);
+
+/// Limits as far as options state them: the context may be 0, and layers in the gpu tier may be left open.
+zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& machine,
+                      std::uint32_t output_rows);
+
+/// Takes layers that the model does not have off, and says so.
+void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers);
+
+/// Memory of the machine as budgets take it; the first card, where GPUs were looked for.
+zse::model::MachineMemory memory_of(const zse::system::Hardware& machine);
+
+/// The plan of a model by the engine of this name; throws unsupported where it is not built in.
+zse::memory::Plan plan_of(const zse::engine::Choice& choice, const zse::ModelSpec& spec,
+                          const zse::Limits& limits);
+
+/// Asks the engines of this program, with this attention kernel.
+zse::model::Planner planner_of(const zse::ModelSpec& spec, const std::string& attention);
 
 /// {"host": {"weights": n, ..., "total": n}, ...}: tiers that hold something.
 nlohmann::json json_of(const zse::memory::Plan& plan);
 nlohmann::json json_of(const zse::memory::TierPlan& tier);
+/// The same of what a ledger holds.
+nlohmann::json held_by(const zse::memory::Ledger& ledger);
 
 /// Prints what was planned beside what is held, kind by kind, with the difference.
 void print_memory(std::FILE* out, const zse::AnyEngine& engine);

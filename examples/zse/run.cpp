@@ -134,7 +134,7 @@ void print_json(const Answer& result, const zse::AnyEngine& engine) {
     out["generation_tokens_per_second"] = result.generation_rate();
     out["engine"] = engine.description();
     out["planned"] = json_of(engine.plan());
-    out["held"] = {{"host", json_of(engine.ledger().held(zse::memory::Tier::host))}};
+    out["held"] = held_by(engine.ledger());
     fmt::print("{}\n", dump(out));
 }
 

@@ -79,14 +79,15 @@ private:
     }
     EngineOf(const io::Gguf& file, const ModelSpec& spec,
              std::shared_ptr<const engine::Vocabulary> vocabulary, const Resolved& r)
-        : AnyEngine(spec, std::move(vocabulary), r.plan, model::state_groups<K, A::cut>(spec, r.options.limits),
-                    r.options),
+        : AnyEngine(spec, std::move(vocabulary), r.plan,
+                    model::state_groups<K, A::cut>(spec, r.options.limits), r.options),
           team_(r.options.limits.threads),
           scratch_(arena(placement().of_compute(), memory::Kind::scratch)),
           weights_(file, spec, placement(),
-                   {arena(memory::Tier::gpu, memory::Kind::weights), arena(memory::Tier::host, memory::Kind::weights)},
+                   {arena(memory::Tier::gpu, memory::Kind::weights),
+                    arena(memory::Tier::host, memory::Kind::weights)},
                    control(), team_, *r.options.isa, r.options.progress),
-          places_(control().take<model::LayerPlace>(spec.layers)),
+          places_(control().template take<model::LayerPlace>(spec.layers)),
           codecs_(codecs(typename kv::Codecs<K>::Pairs{}, *r.options.isa)),
           executor_(team_, scratch_.data(),
                     scratch_.size() - r.options.limits.threads * r.plan.scratch_per_thread,
@@ -107,8 +108,9 @@ private:
             throw Error(ErrorCode::usage, text("the limits make no plan: ", wrong));
         }
         if (limits.gpu_layers != 0 && !tiers::has<T, memory::Tier::gpu>) {
-            throw Error(ErrorCode::usage, text("layers in the gpu tier need an engine that has one; this one is on ",
-                                               T::spelling.view()));
+            throw Error(ErrorCode::usage,
+                        text("layers in the gpu tier need an engine that has one; this one is on ",
+                             T::spelling.view()));
         }
         accept_groups(spec, typename kv::Codecs<K>::Pairs{});
     }
@@ -139,8 +141,8 @@ private:
                   attention::cache_kernels<typename Pair::Key, typename Pair::Value>(isa)}...};
     }
     /// A layer of a group, `index` among its layers.
-    [[nodiscard]] kv::LayerCache cache(const kv::PagePool& pool, const kv::PageLayout& layout, std::uint8_t codec,
-                                       std::uint32_t index) const noexcept {
+    [[nodiscard]] kv::LayerCache cache(const kv::PagePool& pool, const kv::PageLayout& layout,
+                                       std::uint8_t codec, std::uint32_t index) const noexcept {
         return {{pool.base() + index * layout.layer_bytes(), layout.page_bytes(), layout},
                 codecs_[codec].k,
                 codecs_[codec].v};
@@ -186,7 +188,8 @@ private:
             return count_step(true);
         }
         if (bucket < captured_.size()) executor_.capture(captured_[bucket]);
-        model::Llama<A>::forward(executor_, spec(), limits(), weights_, Cache{*this, batch.rows}, batch, logits);
+        model::Llama<A>::forward(executor_, spec(), limits(), weights_, Cache{*this, batch.rows}, batch,
+                                 logits);
         executor_.close();
         scratch_.uses(executor_.used());
         if (bucket < captured_.size()) note_captured(captured_[bucket].bytes());
@@ -209,9 +212,10 @@ private:
                 }
                 if (before == segment.boundary) continue;
                 if (segment.mass != nullptr) {
-                    executor_.run(kv::Retain{recent, old, segment.pages, segment.old_pages, segment.mass, group.mass(),
-                                             before, segment.boundary - before,
-                                             group.keeping.old_tokens(segment.first_position - 1), limits().kv_sinks});
+                    executor_.run(kv::Retain{recent, old, segment.pages, segment.old_pages, segment.mass,
+                                             group.mass(), before, segment.boundary - before,
+                                             group.keeping.old_tokens(segment.first_position - 1),
+                                             limits().kv_sinks});
                     continue;
                 }
                 executor_.run(kv::Recode{recent, old, segment.pages, segment.old_pages,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The zse program as a user types it: answers, JSON, aliases, and what it says to bad input.
-// rows: 15 16 25 32 48 63 76 102
+// rows: 15 16 25 32 38 39 48 60 63 76 102
 // timeout: 300
 #include <gtest/gtest.h>
 #include <support/command.hpp>
@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <set>
 
 namespace {
 
@@ -123,10 +124,70 @@ TEST_F(Cli, KvPrecisionsAreChosenApart) {
     EXPECT_EQ(bytes("--kv-quant none"), values * 4);
     EXPECT_EQ(bytes("-ctk f32 -ctv f32"), values * 8);
     EXPECT_EQ(bytes("--kv-quant int8"), values * 2 + values / 32 * 4);
+    EXPECT_EQ(bytes("--kv-quant fp8"), values * 2 + values / 32 * 4);
     EXPECT_EQ(bytes("--kv-quant int4"), values + values / 32 * 4);
+    EXPECT_EQ(bytes("--kv-quant int4-plain"), values + values / 32 * 4);
     EXPECT_EQ(bytes("-ctk int8 -ctv int4"), values + values / 2 + values / 32 * 4);
-    const Outcome missing = zse("run " + model + " x --raw -ctk int4-plain -ctv int4-plain");
-    expect_refusal(missing, 1, "ZSE_EXTRA_ENGINES=as-stored:int4-plain/int4-plain");
+    const Outcome missing = zse("run " + model + " x --raw -ctk int8-plain -ctv int8-plain");
+    expect_refusal(missing, 1, "ZSE_EXTRA_ENGINES=as-stored:int8-plain");
+}
+
+TEST_F(Cli, OldTokensHaveAPrecisionOfTheirOwn) {
+    const std::string model = tiny({.heads = 2, .kv_heads = 1, .head_dim = 32, .context = 4096});
+    const auto kv = [&](const std::string& more) {
+        return zse("plan " + model + " -c 4K --json " + more).json()["kv_bytes"].get<int>();
+    };
+    // 2 layers of 32 values, 2 bytes each or 4 bits and a scale; a part of 16 tokens of int4 needs no padding.
+    const int fine = 2 * 2 * 32 * 2, coarse = 2 * 2 * (16 + 2);
+    EXPECT_EQ(kv(""), 4096 * fine);
+    EXPECT_EQ(kv("--kv-quant f16 --kv-old none"), 4096 * fine);
+    EXPECT_EQ(kv("--kv-quant int4 --kv-old int4"), 4096 * coarse) << "that is no second precision";
+    // Recent are 1,024 tokens and the stretch of 256 that is being written; the others are old.
+    EXPECT_EQ(kv("--kv-old int4"), (1024 + 256) * fine + (4096 - 256 - 1024) * coarse);
+    const auto answer = [&](const std::string& more) {
+        return zse("run " + model + " 'on the' --raw --max-tokens 20 --json " + more).json()["tokens"];
+    };
+    EXPECT_EQ(answer("-c 4K --kv-old int4"), answer("-c 4K")) << "nothing is old yet";
+    expect_refusal(zse("run " + model + " x --raw --kv-quant int8 --kv-old f32"), 1,
+                   "ZSE_EXTRA_ENGINES=as-stored:int8-then-f32");
+}
+
+TEST_F(Cli, PruningBoundsThePages) {
+    const std::string model = tiny({.context = 8192});
+    const auto tokens = [&](const std::string& more) {
+        const auto json = zse("plan " + model + " --json " + more).json();
+        return json["kv_pages"].get<int>() * 16;
+    };
+    EXPECT_EQ(tokens("-c 8K"), 8192);
+    EXPECT_EQ(tokens("-c 8K --kv-recent 2048"), 2048 + 256);
+    EXPECT_EQ(tokens("-c 4K --kv-recent 2048"), 2048 + 256) << "flat beyond the cap";
+    EXPECT_EQ(tokens("-c 8K --kv-recent 2048 --kv-sinks 32"), 2048 + 256 + 32);
+    expect_refusal(zse("run " + model + " x --raw --kv-sinks 4"), 2, "how many recent ones");
+    expect_refusal(zse("run " + model + " x --raw --kv-recent 1000"), 2, "multiple of 1024");
+}
+
+TEST_F(Cli, HowMemoryIsTakenChangesNoToken) {
+    const std::string model = tiny();
+    const auto answer = [&](const std::string& more) {
+        return zse("run " + model + " 'on the' --raw --max-tokens 20 --json " + more).json()["tokens"];
+    };
+    const auto expected = answer("");
+    EXPECT_EQ(expected.size(), 20u);
+    for (const char* way :
+         {"--huge-pages off", "--huge-pages explicit", "--admission reserve", "--enforce-eager"}) {
+        EXPECT_EQ(answer(way), expected) << way;
+    }
+    expect_refusal(zse("run " + model + " x --raw --admission never"), 2, "--admission");
+    const auto pages = [&](const std::string& more) {
+        const auto json = zse("benchmark " + model + " --metric memory --json -c 64 " + more).json();
+        std::set<std::string> all;
+        for (const auto& row : json["memory"]) all.insert(row["pages"]);
+        EXPECT_EQ(json["eviction"]["preempted"], 0);
+        EXPECT_EQ(json["eviction"]["policy"], "latest admitted first, by recompute");
+        EXPECT_EQ(json["suggested_batch"], 1);
+        return all;
+    };
+    EXPECT_EQ(pages("--huge-pages off"), (std::set<std::string>{"", "plain"}));
 }
 
 TEST_F(Cli, TokensAreThoseOfTheTokenizer) {
@@ -161,6 +222,24 @@ TEST_F(Cli, PerplexityOfAFileWithItsDifferenceToHalfPrecision) {
                 1e-9);
     expect_refusal(zse("perplexity " + tiny() + " --file " + file("short", "the") + " --context 64"), 1,
                    "fewer than a window");
+}
+
+TEST_F(Cli, PerplexityMeasuresHowFarAKvPrecisionIsFromHalf) {
+    std::string text;
+    for (int i = 0; i < 100; ++i) text += "the band and the ring " + std::to_string(i) + "\n";
+    const std::string command = "perplexity " + tiny({.heads = 2, .kv_heads = 1, .head_dim = 32}) +
+                                " --file " + file("text", text) + " --context 64 --kl --json";
+    const auto same = zse(command).json()["kl"];
+    EXPECT_EQ(same["mean"], 0.0);
+    EXPECT_EQ(same["same_top"], 1.0);
+    EXPECT_EQ(same["delta_percent"], 0.0);
+    const auto json = zse(command + " --kv-quant int4").json();
+    EXPECT_GT(json["kl"]["mean"], 0.0);
+    EXPECT_GT(json["kl"]["percentile_99"], json["kl"]["median"]);
+    EXPECT_NEAR(json["kl"]["delta_percent"].get<double>(),
+                100 * (json["perplexity"].get<double>() / json["kl"]["f16_kv_perplexity"].get<double>() - 1),
+                1e-9);
+    EXPECT_LT(zse(command + " --kv-quant int8").json()["kl"]["mean"], json["kl"]["mean"]);
 }
 
 TEST_F(Cli, BenchmarkPrintsPlainMedians) {

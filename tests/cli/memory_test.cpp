@@ -13,8 +13,9 @@ namespace {
 class Settings : public testing::TestWithParam<const char*> {};
 
 TEST_P(Settings, HoldWhatTheyPlanAndUseIt) {
-    const auto json = support::run_command(ZSE_CLI, "benchmark '" + support::smollm2_path().string() +
-                                                        "' --metric memory --json -t 2 --generation 32 " + GetParam(),
+    const auto json = support::run_command(ZSE_CLI,
+                                           "benchmark '" + support::smollm2_path().string() +
+                                               "' --metric memory --json -t 2 --generation 32 " + GetParam(),
                                            "")
                           .json();
     ASSERT_GE(json["memory"].size(), 8u);
@@ -37,9 +38,11 @@ TEST_P(Settings, HoldWhatTheyPlanAndUseIt) {
 }
 
 INSTANTIATE_TEST_SUITE_P(SmolLm2, Settings,
-                         testing::Values("-c 2048", "-c 1024 --max-batch 4 --step-tokens 128", "-c 2560 --kv-quant int8",
-                                         "-c 2560 --kv-quant int4 --block-size 32",
+                         testing::Values("-c 2048", "-c 1024 --max-batch 4 --step-tokens 128",
+                                         "-c 2560 --kv-quant int8", "-c 2560 --kv-quant int4 --block-size 32",
                                          "-c 1500 --weights nf4 -ctk int8 -ctv int4 --block-size 8",
-                                         "-c 600 --max-batch 3 --weights int8 --block-size 1"));
+                                         "-c 600 --max-batch 3 --weights int8 --block-size 1",
+                                         "-c 3000 --kv-old int4 --max-batch 2",
+                                         "-c 2048 --gpu-mem 64MB --host-mem 1GB"));
 
 }  // namespace

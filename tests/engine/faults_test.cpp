@@ -11,8 +11,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
-#include <optional>
 #include <new>
+#include <optional>
 #include <tuple>
 
 namespace {
@@ -42,7 +42,8 @@ bool refuses(std::atomic<long>& allowed) {
 }
 
 // Stands before the C library's.
-extern "C" void* mmap(void* address, std::size_t length, int protection, int flags, int file, off_t offset) noexcept {
+extern "C" void* mmap(void* address, std::size_t length, int protection, int flags, int file,
+                      off_t offset) noexcept {
     using Function = void* (*)(void*, std::size_t, int, int, int, off_t);
     static const auto real = reinterpret_cast<Function>(::dlsym(RTLD_NEXT, "mmap"));
     if (refuses(allowed_maps)) {
@@ -62,7 +63,8 @@ const Tiny& tiny() {
     return model;
 }
 
-constexpr zse::Limits limits{.context = 1500, .batch = 3, .step_tokens = 128, .threads = 1, .kv_tokens = 1500};
+constexpr zse::Limits limits{
+    .context = 1500, .batch = 3, .step_tokens = 128, .threads = 1, .kv_tokens = 1500};
 
 /// Counts while it lives.
 struct Counting {

@@ -26,8 +26,8 @@ std::vector<std::string> differences(const TierPlan& planned, const TierPlan& he
     std::vector<std::string> found;
     for (std::size_t i = 0; i < zse::memory::kind_count; ++i) {
         if (planned.kinds[i] == held.kinds[i]) continue;
-        found.push_back(zse::text(zse::memory::name(static_cast<Kind>(i)), ": planned ", planned.kinds[i], ", held ",
-                                  held.kinds[i]));
+        found.push_back(zse::text(zse::memory::name(static_cast<Kind>(i)), ": planned ", planned.kinds[i],
+                                  ", held ", held.kinds[i]));
     }
     return found;
 }
@@ -92,12 +92,9 @@ TEST(Memory, WhatIsHeldIsWhatWasPlannedToTheByte) {
     const Tiny tiny({.heads = 2, .kv_heads = 1, .head_dim = 32, .type = zse::io::GgmlType::q4_1});
     for (const std::uint32_t page : {1u, 8u, 16u, 32u}) {
         for (const auto& [context, batch] : {std::pair{97u, 3u}, {256u, 1u}}) {
-            each_holds_what_it_planned(engines, tiny,
-                                       {.context = context,
-                                        .batch = batch,
-                                        .step_tokens = 40,
-                                        .threads = 2,
-                                        .page_tokens = page});
+            each_holds_what_it_planned(
+                engines, tiny,
+                {.context = context, .batch = batch, .step_tokens = 40, .threads = 2, .page_tokens = page});
         }
     }
 }
@@ -121,12 +118,14 @@ TEST(Memory, AlsoWithLayersInTheGpuTier) {
     const Tiny tied({.layers = 4, .tied = true, .type = zse::io::GgmlType::q4_1});
     const Tiny untied({.layers = 4, .rope_freqs = std::vector<float>(8, 1.0f)});
     for (const std::uint32_t layers : {1u, 2u, 4u, 5u}) {
-        const zse::Limits limits{.context = 64, .batch = 2, .step_tokens = 32, .threads = 2, .gpu_layers = layers};
+        const zse::Limits limits{
+            .context = 64, .batch = 2, .step_tokens = 32, .threads = 2, .gpu_layers = layers};
         holds_what_it_planned<zse::Engine<Tiers>>(tied, limits);
         holds_what_it_planned<zse::Engine<Tiers>>(untied, limits);
     }
     const auto plan = zse::Engine<Tiers>::plan(tied.spec, {.context = 64, .gpu_layers = 3});
-    EXPECT_GT(plan.gpu[Kind::weights], plan.host[Kind::weights]) << "two layers and the output matrix of four";
+    EXPECT_GT(plan.gpu[Kind::weights], plan.host[Kind::weights])
+        << "two layers and the output matrix of four";
     EXPECT_EQ(plan.gpu[Kind::kv], plan.host[Kind::kv]) << "two layers each";
     EXPECT_EQ(zse::Engine<Tiers>::plan(tied.spec, {.context = 64}).gpu.total(), 0u);
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pages that are shared, preempted, dropped, coded anew or bounded by a window: the tokens are those of a sequence alone.
-// rows: 33 34 37 38 61 91
+// rows: 33 34 35 36 37 38 61 91
 // timeout: 300
 #include <gtest/gtest.h>
 #include <support/expect_error.hpp>
 #include <support/tiny_engine.hpp>
+
+#include <zse/model/settle.hpp>
 
 #include <map>
 #include <optional>
@@ -50,7 +52,8 @@ const Tiny& tiny() {
 
 /// Logits after each token of a prompt, computed in chunks of `step` rows.
 template <class E>
-std::vector<std::vector<float>> logits(const Tiny& model, const std::vector<std::int32_t>& tokens, zse::Limits limits) {
+std::vector<std::vector<float>> logits(const Tiny& model, const std::vector<std::int32_t>& tokens,
+                                       zse::Limits limits) {
     limits.context = 2600;
     limits.output_rows = limits.step_tokens;
     const auto engine = model.open<E>(limits);
@@ -99,7 +102,8 @@ TEST(Pages, OldTokensAreCoarserAndRecentOnesAreNot) {
     const auto coarse = logits<zse::Engine<kv::int4<16>>>(tiny(), tokens, limits);
     const auto worst = [&](const auto& rows, std::size_t first, std::size_t last) {
         double found = 0;
-        for (std::size_t i = first; i < last; ++i) found = std::max(found, support::share_of_spread(rows[i], exact[i]));
+        for (std::size_t i = first; i < last; ++i)
+            found = std::max(found, support::share_of_spread(rows[i], exact[i]));
         return found;
     };
     for (std::size_t i = 0; i < 1280; ++i) ASSERT_EQ(both[i], fine[i]) << i;
@@ -204,6 +208,76 @@ TEST(Pages, APoolForThreeServesEightThatGrow) {
     }
 }
 
+// Row 38: ten pages for two sequences of five pages each. The eleventh comes from the later one, which has five pages
+// then, and computes their tokens again.
+TEST(Pages, WhatIsEvictedIsCounted) {
+    const auto answer = [](std::uint64_t kv_tokens, zse::scheduler::Counts& counts) {
+        const auto engine = tiny().open<zse::Engine<kv::f16>>(
+            {.context = 160, .batch = 2, .step_tokens = 128, .kv_tokens = kv_tokens});
+        for (std::uint64_t i = 0; i < 2; ++i) engine->submit(growing(i, 64, 60));
+        std::map<RequestId, std::vector<std::int32_t>> tokens;
+        while (!engine->idle()) {
+            const std::uint64_t used = engine->page_use().used;
+            const std::uint64_t evicted = engine->scheduling().evicted_pages;
+            for (const auto& event : engine->step()) tokens[event.id].push_back(event.token);
+            if (engine->scheduling().evicted_pages == evicted) continue;
+            EXPECT_EQ(used, 10u);
+            EXPECT_EQ(engine->page_use().used, 6u) << "five pages are given up, one of them is taken";
+        }
+        counts = engine->scheduling();
+        return tokens;
+    };
+    zse::scheduler::Counts roomy, tight;
+    const auto expected = answer(0, roomy);
+    EXPECT_EQ(answer(160, tight), expected);
+    EXPECT_EQ(roomy.evicted_pages, 0u);
+    EXPECT_EQ(tight.preempted, 1u);
+    EXPECT_EQ(tight.evicted_pages, 5u);
+    EXPECT_EQ(tight.evicted_tokens, 80u);
+    EXPECT_EQ(tight.recomputed_rows, 80u);
+}
+
+// Rows 35 and 36: a plan knows the peak of a step, so no share of memory has to be guessed. Nine tenths of a tier less all
+// else makes a larger pool than a fixed 0.8 does, and the load stays within them.
+TEST(Pages, APoolOfAShareOfATierIsNeverOverrun) {
+    const auto pool = [](double share, std::uint32_t batch, zse::Bytes tier) {
+        zse::model::BudgetRequest request;
+        request.host = zse::Size{false, tier};
+        request.utilization = share;
+        const zse::model::Budget budget = zse::model::budget_of(request, {});
+        zse::model::Wish wish;
+        wish.setting.limits = {.context = 400, .batch = batch, .step_tokens = 64};
+        wish.kv = zse::Size{true, 0};
+        wish.layers = tiny().spec.layers;
+        const auto plan = zse::model::planner_of<zse::Engine<kv::f16>>(tiny().spec);
+        const zse::Limits limits = zse::model::settle(plan, wish, budget).limits;
+        return std::pair{limits, budget.host.cap};
+    };
+    const auto bytes = [](const zse::Limits& limits) {
+        return zse::Engine<kv::f16>::plan(tiny().spec, limits);
+    };
+    const zse::Bytes tier = bytes({.context = 400, .batch = 16, .step_tokens = 64}).total() -
+                            zse::KiB(600);  // not enough for all pages
+    const auto [limits, cap] = pool(0.9, 16, tier);
+    const auto plan = bytes(limits);
+    ASSERT_NE(limits.kv_tokens, 0u) << "the pool is smaller than the worst case";
+    EXPECT_LE(plan.total(), cap);
+    EXPECT_EQ(plan.pools[0].pages, limits.kv_tokens / 16);
+    zse::Limits one_more = limits;
+    one_more.kv_tokens +=
+        zse::memory::huge_page / plan.kv_bytes_per_token;  // by a whole page of an arena at most
+    EXPECT_GT(bytes(one_more).total(), cap) << "no page is left out";
+    EXPECT_GT(limits.kv_tokens, pool(0.8, 16, tier).first.kv_tokens);
+    EXPECT_GT(limits.kv_tokens, pool(0.9, 24, tier).first.kv_tokens) << "rows of logits take what pages had";
+
+    const auto engine = tiny().open<zse::Engine<kv::f16>>(limits);
+    for (std::uint64_t i = 0; i < 24; ++i) engine->submit(growing(i, 100, 250));
+    EXPECT_EQ(run(*engine).size(), 24u);
+    EXPECT_GT(engine->scheduling().preempted, 0u);
+    EXPECT_LE(engine->ledger().peak(zse::memory::Tier::host).total(), cap);
+    EXPECT_EQ(engine->ledger().held(zse::memory::Tier::host).total(), plan.host.total());
+}
+
 TEST(Pages, ReservedAdmissionPreemptsNobody) {
     zse::engine::Options options;
     options.admission = zse::scheduler::Admission::reserve;
@@ -222,7 +296,8 @@ TEST(Pages, ARequestBeyondAllPagesIsRefusedWithTheBytesItLacks) {
     // 2 * 2 layers * 2 heads * 16 values * 2 bytes = 256 bytes a token; 13 pages of 16 tokens for 200.
     support::expect_error([&] { engine->submit(growing(1, 20, 180)); }, zse::ErrorCode::out_of_memory,
                           {"200 tokens", "53248", "hold 112 tokens"});
-    support::expect_error([&] { engine->submit(growing(1, 20, 93)); }, zse::ErrorCode::out_of_memory, {"113 tokens"});
+    support::expect_error([&] { engine->submit(growing(1, 20, 93)); }, zse::ErrorCode::out_of_memory,
+                          {"113 tokens"});
     EXPECT_TRUE(engine->idle());
     engine->submit(growing(1, 20, 92));
     EXPECT_EQ(run(*engine).begin()->second.tokens.size(), 92u);
@@ -241,7 +316,8 @@ TEST(Pages, AForkGoesOnAsIfItHadBeenAlone) {
         return run(*engine).begin()->second.tokens;
     };
     ASSERT_NE(alone(1), alone(2));
-    const auto engine = tiny().open<zse::Engine<kv::int8<16>>>({.context = 200, .batch = 3, .step_tokens = 128});
+    const auto engine =
+        tiny().open<zse::Engine<kv::int8<16>>>({.context = 200, .batch = 3, .step_tokens = 128});
     Request request;
     request.tokens = prompt;
     request.max_tokens = 60;

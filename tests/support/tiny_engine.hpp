@@ -32,7 +32,8 @@ struct Tiny {
         zse::Limits limits, zse::engine::Options options = {},
         std::shared_ptr<zse::memory::Ledger> ledger = nullptr) const {
         options.limits = limits;
-        auto words = zse::engine::vocabulary_from_gguf(file, spec.vocabulary, std::move(ledger), options.mapping);
+        auto words =
+            zse::engine::vocabulary_from_gguf(file, spec.vocabulary, std::move(ledger), options.mapping);
         return Engine::open(file, spec, std::move(words), options);
     }
 };

@@ -173,7 +173,8 @@ protected:
             segments_[g] = control_carver_.take<kv::Segment>(limits_.batch);
         }
         slots_.resize(limits_.batch);
-        const auto histories = control_carver_.take<std::int32_t>(std::size_t{limits_.batch} * limits_.context);
+        const auto histories =
+            control_carver_.take<std::int32_t>(std::size_t{limits_.batch} * limits_.context);
         for (std::size_t i = 0; i < slots_.size(); ++i) {
             slots_[i].tokens = histories.subspan(i * limits_.context, limits_.context);
         }
@@ -201,7 +202,9 @@ protected:
         return segments_[group].first(count);
     }
     /// Counts a step that ran as captured, or one that was enqueued anew.
-    void count_step(bool replayed) noexcept { ++(replayed ? counters_.replayed_steps : counters_.eager_steps); }
+    void count_step(bool replayed) noexcept {
+        ++(replayed ? counters_.replayed_steps : counters_.eager_steps);
+    }
     /// Room for a captured step in the control arena, and what of it is filled.
     void note_uncaptured(Bytes bytes) noexcept { uncaptured_ += bytes; }
     void note_captured(Bytes bytes) noexcept { uncaptured_ -= bytes; }
@@ -258,14 +261,17 @@ private:
         for (std::uint64_t step = std::uint64_t{1} << 31; step > 0; step /= 2) {
             if (fits + step <= demand.most_tokens && pages_.could_hold(fits + step)) fits += step;
         }
-        return Error(ErrorCode::out_of_memory,
-                     text("the request may grow to ", demand.most_tokens, " tokens, whose keys and values need ",
-                          pages_.bytes(demand.most_tokens), " bytes; all pages together are ", plan_.of(memory::Kind::kv),
-                          " bytes and hold ", fits, " tokens of one sequence; ask for fewer tokens, raise the KV "
-                          "budget, or use a coarser KV precision"));
+        return Error(
+            ErrorCode::out_of_memory,
+            text("the request may grow to ", demand.most_tokens, " tokens, whose keys and values need ",
+                 pages_.bytes(demand.most_tokens), " bytes; all pages together are ",
+                 plan_.of(memory::Kind::kv), " bytes and hold ", fits,
+                 " tokens of one sequence; ask for fewer tokens, raise the KV "
+                 "budget, or use a coarser KV precision"));
     }
     [[nodiscard]] scheduler::Budget budget(const engine::Options& options) const noexcept {
-        scheduler::Budget budget{limits_.batch, limits_.step_tokens, limits_.output_rows, 0, options.admission};
+        scheduler::Budget budget{limits_.batch, limits_.step_tokens, limits_.output_rows, 0,
+                                 options.admission};
         for (const model::StateGroup& group : groups_.all()) {
             if (group.keeping.recent != 0) budget.cut = group.keeping.cut;
         }
@@ -284,7 +290,8 @@ private:
         std::size_t next = 0;
         const auto pool = [&](std::uint64_t count, Bytes page_bytes) {
             const auto free = carver.take<kv::PageIndex>(count);
-            return kv::PagePool(free, carver.take<kv::PagePool::Holders>(count), kv_[next++].data(), page_bytes);
+            return kv::PagePool(free, carver.take<kv::PagePool::Holders>(count), kv_[next++].data(),
+                                page_bytes);
         };
         const auto tables = [&](std::uint64_t entries) {
             const auto room = carver.take<kv::PageIndex>(limits_.batch * entries);

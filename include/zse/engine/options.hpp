@@ -14,10 +14,10 @@ namespace engine {
 
 struct Options {
     Limits limits;
-    model::LoadProgress progress;      ///< told while weights are read
-    memory::Mapping mapping;           ///< pages of the system that memory is taken on
+    model::LoadProgress progress;  ///< told while weights are read
+    memory::Mapping mapping;       ///< pages of the system that memory is taken on
     scheduler::Admission admission = scheduler::Admission::prompt;  ///< when a request may begin
-    std::optional<kernels::Isa> isa;   ///< kernels of this instruction set; none: the widest of the processor
+    std::optional<kernels::Isa> isa;  ///< kernels of this instruction set; none: the widest of the processor
     bool use_cache = true;  ///< false computes the whole sequence for every token: for checking only
     std::uint64_t shuffle_pages = 0;  ///< not 0: pages are taken in another order, for checking only
 };

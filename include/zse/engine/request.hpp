@@ -67,10 +67,11 @@ struct Event {
 /// Pages of all pools of an engine at a moment.
 struct PageUse {
     std::uint64_t pages = 0;
-    std::uint64_t used = 0;           ///< pages that some sequence holds; a shared one counts once
-    std::uint64_t sequences = 0;      ///< that hold pages
-    std::uint64_t tokens = 0;         ///< whose keys and values are held
-    std::uint64_t unused_tokens = 0;  ///< room in the last pages: all the waste there is, since pages lie anywhere
+    std::uint64_t used = 0;       ///< pages that some sequence holds; a shared one counts once
+    std::uint64_t sequences = 0;  ///< that hold pages
+    std::uint64_t tokens = 0;     ///< whose keys and values are held
+    std::uint64_t unused_tokens =
+        0;  ///< room in the last pages: all the waste there is, since pages lie anywhere
 };
 
 /// Counters since open.
@@ -80,7 +81,8 @@ struct Counters {
     std::uint64_t generated_tokens = 0;
     std::uint32_t most_rows_in_a_step = 0;
     std::uint64_t replayed_steps = 0;  ///< that ran as they were captured
-    std::uint64_t eager_steps = 0;     ///< that were enqueued anew: prompts, batches of no captured size, the first of each
+    std::uint64_t eager_steps =
+        0;  ///< that were enqueued anew: prompts, batches of no captured size, the first of each
 };
 
 }  // namespace engine

@@ -31,8 +31,9 @@ public:
     Vocabulary(const tokenizer::VocabularyData& data, std::string_view chat,
                std::shared_ptr<memory::Ledger> ledger, const memory::Mapping& mapping = {})
         : ledger_(std::move(ledger)),
-          arena_(ledger_->reserve(memory::Tier::host, memory::Kind::tokenizer,
-                                  tokenizer::Tokenizer::footprint(data))
+          arena_(ledger_
+                     ->reserve(memory::Tier::host, memory::Kind::tokenizer,
+                               tokenizer::Tokenizer::footprint(data))
                      .value(),
                  mapping),
           resource_(arena_.data(), arena_.size(), std::pmr::null_memory_resource()),
@@ -55,9 +56,9 @@ private:
 
 /// Reads and checks a file's vocabulary. `expected` is the number of rows of the embedding; 0 checks nothing. Without
 /// a ledger it has one of its own, without caps; engines draw from the ledger of their vocabulary.
-inline std::shared_ptr<const Vocabulary> vocabulary_from_gguf(const io::Gguf& file, std::uint32_t expected = 0,
-                                                              std::shared_ptr<memory::Ledger> ledger = nullptr,
-                                                              const memory::Mapping& mapping = {}) {
+inline std::shared_ptr<const Vocabulary> vocabulary_from_gguf(
+    const io::Gguf& file, std::uint32_t expected = 0, std::shared_ptr<memory::Ledger> ledger = nullptr,
+    const memory::Mapping& mapping = {}) {
     const tokenizer::VocabularyData data = tokenizer::data_from_gguf(file);
     if (expected != 0 && data.tokens.size() != expected) {
         throw Error(ErrorCode::corrupt,

@@ -37,9 +37,11 @@ public:
             ::munmap(base_, size_);
             throw Error(ErrorCode::out_of_memory,
                         text("the system refused to lock ", size_, " bytes for ", name(reservation_.kind()),
-                             " in memory (", std::strerror(why), "); raise the limit (ulimit -l), or leave --mlock out"));
+                             " in memory (", std::strerror(why),
+                             "); raise the limit (ulimit -l), or leave --mlock out"));
         }
-        reservation_.ledger()->took(reservation_.tier(), reservation_.kind(), reservation_.bytes(), size_, backing_);
+        reservation_.ledger()->took(reservation_.tier(), reservation_.kind(), reservation_.bytes(), size_,
+                                    backing_);
     }
     Arena(Arena&& other) noexcept { swap(other); }
     Arena& operator=(Arena&& other) noexcept {
@@ -74,7 +76,8 @@ private:
     /// On huge pages that were set aside; leaves no base where there are too few.
     void map_huge() noexcept {
         // MAP_POPULATE: a page that is missing shows now, and not as a fatal signal at its first use.
-        void* mapped = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, anonymous | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+        void* mapped =
+            ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, anonymous | MAP_HUGETLB | MAP_POPULATE, -1, 0);
         if (mapped == MAP_FAILED) return;
         base_ = static_cast<std::byte*>(mapped);
         backing_ = Backing::huge;
@@ -83,7 +86,8 @@ private:
         const bool huge = size_ >= huge_page && best != Backing::plain;
         // Mapping more than needed and giving back both ends is how an aligned address is had from mmap.
         const Bytes slack = huge ? huge_page : 0;
-        void* mapped = ::mmap(nullptr, saturating_add(size_, slack), PROT_READ | PROT_WRITE, anonymous, -1, 0);
+        void* mapped =
+            ::mmap(nullptr, saturating_add(size_, slack), PROT_READ | PROT_WRITE, anonymous, -1, 0);
         if (mapped == MAP_FAILED) {
             throw Error(ErrorCode::out_of_memory,
                         text("the system refused ", size_, " bytes for ", name(reservation_.kind()),

@@ -94,8 +94,8 @@ public:
         const Bytes whole = arena_bytes(bytes);
         if (whole > free) {
             return Error(ErrorCode::out_of_memory,
-                         text("tier ", name(tier), " has ", free, " bytes free of ", cap, ", but ", name(kind),
-                              " needs ", whole, ", ", whole - free,
+                         text("tier ", name(tier), " has ", free, " bytes free of ", cap, ", but ",
+                              name(kind), " needs ", whole, ", ", whole - free,
                               " more; raise its cap, shorten the context or use fewer bits"));
         }
         side.reserved[kind] += bytes;

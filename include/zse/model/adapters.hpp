@@ -20,9 +20,9 @@ struct Adapters {
 constexpr Bytes adapter_layer_bytes(const ModelSpec& spec, std::uint32_t rank) noexcept {
     const std::uint64_t h = spec.hidden;
     const std::uint64_t blocks = spec.experts == 0 ? 1 : spec.experts;
-    const std::uint64_t sides = (h + spec.q_width())                                   // q
-                                + 2 * (h + std::uint64_t{spec.kv_width()})             // k and v
-                                + (spec.q_width() + h)                                 // o
+    const std::uint64_t sides = (h + spec.q_width())                                    // q
+                                + 2 * (h + std::uint64_t{spec.kv_width()})              // k and v
+                                + (spec.q_width() + h)                                  // o
                                 + 3 * blocks * (h + std::uint64_t{spec.feed_forward});  // gate, up, down
     return saturating_mul(2 * std::uint64_t{rank}, sides);
 }

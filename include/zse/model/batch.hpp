@@ -17,12 +17,16 @@ struct Limits {
     std::uint32_t output_rows = 0;    ///< rows of logits of one step; 0: one per sequence
     std::uint32_t threads = 1;
     std::uint32_t page_tokens = 16;  ///< 1, 8, 16 or 32
-    std::uint64_t kv_tokens = 0;   ///< tokens that the pages of all sequences hold together; 0: batch * context
-    std::uint32_t kv_recent = 0;   ///< pruning: tokens kept before the stretch a sequence stands in; 0: all are kept
-    std::uint32_t kv_sinks = 0;    ///< pruning: first tokens, which stay
-    std::uint32_t kv_heavy = 0;    ///< pruning: of what is not recent, so many tokens that were attended to most
-    bool enforce_eager = false;    ///< enqueue every step anew instead of running captured ones
-    std::uint32_t gpu_layers = 0;  ///< last layers in the gpu tier, the output matrix counting as the first of them
+    std::uint64_t kv_tokens =
+        0;  ///< tokens that the pages of all sequences hold together; 0: batch * context
+    std::uint32_t kv_recent =
+        0;  ///< pruning: tokens kept before the stretch a sequence stands in; 0: all are kept
+    std::uint32_t kv_sinks = 0;  ///< pruning: first tokens, which stay
+    std::uint32_t kv_heavy =
+        0;  ///< pruning: of what is not recent, so many tokens that were attended to most
+    bool enforce_eager = false;  ///< enqueue every step anew instead of running captured ones
+    std::uint32_t gpu_layers =
+        0;  ///< last layers in the gpu tier, the output matrix counting as the first of them
     friend constexpr bool operator==(const Limits&, const Limits&) = default;
 };
 

@@ -83,24 +83,37 @@ inline Bytes share_of(Bytes memory, double share) {
     return memory / million * millionths + ceil_div(memory % million * millionths, million);
 }
 
+/// A share as a user writes it.
+inline std::string written(double share) {
+    std::string digits = text(share);
+    while (digits.find('.') != std::string::npos && (digits.back() == '0' || digits.back() == '.')) {
+        const bool point = digits.back() == '.';
+        digits.pop_back();
+        if (point) break;
+    }
+    return digits;
+}
+
 }  // namespace detail
 
 /// The budget of a request on a machine. Headroom is taken off what is measured; off stated sizes only where it is
 /// stated too, since a stated size is meant to be filled. Throws usage where the request contradicts itself.
 inline Budget budget_of(const BudgetRequest& request, const MachineMemory& machine) {
     if (request.headroom && !(*request.headroom >= 0 && *request.headroom < 1)) {
-        throw Error(ErrorCode::usage, text("--headroom is a share from 0 to below 1, found ", *request.headroom,
-                                           "; write 0.2 for 20 %"));
+        throw Error(ErrorCode::usage, text("--headroom is a share from 0 to below 1, found ",
+                                           detail::written(*request.headroom), "; write 0.2 for 20 %"));
     }
     if (request.utilization && !(*request.utilization > 0 && *request.utilization <= 1)) {
-        throw Error(ErrorCode::usage, text("--gpu-memory-utilization is a share above 0 and at most 1, found ",
-                                           *request.utilization, "; write 0.9 for 90 %"));
+        throw Error(ErrorCode::usage,
+                    text("--gpu-memory-utilization is a share above 0 and at most 1, found ",
+                         detail::written(*request.utilization), "; write 0.9 for 90 %"));
     }
     if (request.headroom && request.utilization &&
         std::fabs(*request.headroom + *request.utilization - 1) > 1e-9) {
-        throw Error(ErrorCode::usage, text("--headroom ", *request.headroom, " and --gpu-memory-utilization ",
-                                           *request.utilization,
-                                           " contradict each other: together they should be 1; give one of them"));
+        throw Error(ErrorCode::usage,
+                    text("--headroom ", detail::written(*request.headroom), " and --gpu-memory-utilization ",
+                         detail::written(*request.utilization),
+                         " contradict each other: together they should be 1; give one of them"));
     }
     Budget budget;
     budget.unified = request.unified;
@@ -129,8 +142,9 @@ inline Budget budget_of(const BudgetRequest& request, const MachineMemory& machi
         tier->cap = tier->memory - std::min(tier->memory, kept);
         if (tier != &first || request.reserve == 0) continue;
         if (request.reserve >= tier->cap) {
-            throw Error(ErrorCode::usage, text("--reserve ", request.reserve, " leaves nothing of the ", tier->cap,
-                                               " bytes of the ", has_gpu ? "gpu" : "host", " tier; state less"));
+            throw Error(ErrorCode::usage,
+                        text("--reserve ", request.reserve, " leaves nothing of the ", tier->cap,
+                             " bytes of the ", has_gpu ? "gpu" : "host", " tier; state less"));
         }
         tier->reserve = request.reserve;
         tier->cap -= request.reserve;

@@ -68,7 +68,8 @@ inline Setting with_batch(const Setting& setting, std::uint32_t batch) {
 inline std::uint32_t largest_context(const Planner& plan, const Setting& setting, const Budget& budget,
                                      std::uint32_t most) {
     const auto fits = [&](std::uint64_t context) {
-        return budget.holds(plan(with(setting, [&](Limits& l) { l.context = static_cast<std::uint32_t>(context); })));
+        return budget.holds(
+            plan(with(setting, [&](Limits& l) { l.context = static_cast<std::uint32_t>(context); })));
     };
     return static_cast<std::uint32_t>(largest(1, most, fits).value_or(0));
 }
@@ -81,16 +82,32 @@ inline std::uint32_t largest_batch(const Planner& plan, const Setting& setting, 
     return static_cast<std::uint32_t>(largest(1, 4096, fits).value_or(0));
 }
 
+/// What the gpu tier itself holds at most, whether or not the rest fits; counted as Limits::gpu_layers does.
+inline std::uint32_t gpu_layers_that_fit(const Planner& plan, const Setting& setting, Bytes cap,
+                                         std::uint32_t layers) {
+    const auto fits = [&](std::uint64_t count) {
+        return plan(with(setting, [&](Limits& l) {
+                   l.gpu_layers = static_cast<std::uint32_t>(count);
+               })).gpu.total() <= cap;
+    };
+    return static_cast<std::uint32_t>(largest(0, layers + 1, fits).value_or(0));
+}
+
 /// The most that can lie in the gpu tier, counted as Limits::gpu_layers does (the output matrix first); none where the
 /// rest does not fit its tier. The first tier is filled first, so this offloads fewest layers.
-inline std::optional<std::uint32_t> most_gpu_layers(const Planner& plan, const Setting& setting, const Budget& budget,
-                                                    std::uint32_t layers) {
-    const auto of = [&](std::uint64_t count) {
-        return plan(with(setting, [&](Limits& l) { l.gpu_layers = static_cast<std::uint32_t>(count); }));
+inline std::optional<std::uint32_t> most_gpu_layers(const Planner& plan, const Setting& setting,
+                                                    const Budget& budget, std::uint32_t layers) {
+    const std::uint32_t most = gpu_layers_that_fit(plan, setting, budget.gpu.cap, layers);
+    if (!budget.holds(plan(with(setting, [&](Limits& l) { l.gpu_layers = most; })))) return std::nullopt;
+    return most;
+}
+
+/// A planner that fills the gpu tier whatever a setting says about it: for questions where layers are left open.
+inline Planner filling(const Planner& plan, const Budget& budget, std::uint32_t layers) {
+    return [plan, cap = budget.gpu.cap, layers](const Setting& setting) {
+        const std::uint32_t count = gpu_layers_that_fit(plan, setting, cap, layers);
+        return plan(with(setting, [&](Limits& l) { l.gpu_layers = count; }));
     };
-    const auto most = largest(0, layers + 1, [&](std::uint64_t count) { return of(count).gpu.total() <= budget.gpu.cap; });
-    if (!most || !budget.holds(of(*most))) return std::nullopt;
-    return static_cast<std::uint32_t>(*most);
 }
 
 /// Layers outside the gpu tier where that holds `gpu_layers`, of which the first is the output matrix.

@@ -61,15 +61,18 @@ struct StateGroups {
     std::array<StateGroup, most> groups{};
     std::uint32_t count = 0;
 
-    [[nodiscard]] constexpr std::span<const StateGroup> all() const noexcept { return {groups.data(), count}; }
+    [[nodiscard]] constexpr std::span<const StateGroup> all() const noexcept {
+        return {groups.data(), count};
+    }
 };
 
 namespace detail {
 
 /// The layout of pages in codec pair `index` of a list.
 template <class... Pair>
-constexpr kv::PageLayout layout_of(policy::List<Pair...> /*pairs*/, std::size_t index, std::uint32_t page_tokens,
-                                   std::uint32_t layers, const ModelSpec& spec) noexcept {
+constexpr kv::PageLayout layout_of(policy::List<Pair...> /*pairs*/, std::size_t index,
+                                   std::uint32_t page_tokens, std::uint32_t layers,
+                                   const ModelSpec& spec) noexcept {
     kv::PageLayout found;
     std::size_t i = 0;
     ((i++ == index ? void(found = kv::PageLayout::of<typename Pair::Key, typename Pair::Value>(
@@ -98,9 +101,8 @@ constexpr StateGroups state_groups(const ModelSpec& spec, const Limits& limits,
         const kv::LayerCodecs codecs = Codecs::of(layer);
         const std::uint32_t window = spec.runs[run].window;
         std::uint32_t group = 0;
-        while (group < set.count &&
-               !(set.groups[group].tier == tier && set.groups[group].codecs == codecs &&
-                 set.groups[group].keeping.window == window)) {
+        while (group < set.count && !(set.groups[group].tier == tier && set.groups[group].codecs == codecs &&
+                                      set.groups[group].keeping.window == window)) {
             ++group;
         }
         if (group == set.count) {
@@ -133,11 +135,13 @@ constexpr StateGroups state_groups(const ModelSpec& spec, const Limits& limits,
         const typename Codecs::Pairs pairs{};
         group.layout = detail::layout_of(pairs, group.codecs.recent, limits.page_tokens, layers[i], spec);
         if (group.keeping.old) {
-            group.old_layout = detail::layout_of(pairs, group.old_codec(), limits.page_tokens, layers[i], spec);
+            group.old_layout =
+                detail::layout_of(pairs, group.old_codec(), limits.page_tokens, layers[i], spec);
         }
         const auto pooled = [&](std::uint64_t of_sequence) {
             const std::uint64_t all = saturating_mul(of_sequence, limits.batch);
-            return limits.kv_tokens == 0 ? all : std::min(all, ceil_div(limits.kv_tokens, limits.page_tokens));
+            return limits.kv_tokens == 0 ? all
+                                         : std::min(all, ceil_div(limits.kv_tokens, limits.page_tokens));
         };
         group.pages = pooled(group.keeping.pages(limits.context));
         group.old_pages = pooled(group.keeping.old_pages(limits.context));

@@ -32,24 +32,45 @@ struct Loaded {
 
 /// What the advisor may propose beyond limits.
 struct Proposals {
-    std::vector<std::string> kv;            ///< precisions of KV by name
-    std::vector<std::string> weights;       ///< precisions of weights by name
-    std::vector<Alternative> models;        ///< smaller models, smallest first
-    std::vector<Loaded> others;             ///< models to unload
-    std::uint32_t layers = 0;               ///< of the model
-    std::uint32_t least_context = 512;      ///< shorter ones are of no use
+    std::vector<std::string> kv;        ///< precisions of KV by name
+    std::vector<std::string> weights;   ///< precisions of weights by name
+    std::vector<Alternative> models;    ///< smaller models, smallest first
+    std::vector<Loaded> others;         ///< models to unload
+    std::uint32_t layers = 0;           ///< of the model
+    std::uint32_t least_context = 512;  ///< shorter ones are of no use
     std::uint32_t least_step_tokens = 32;
 };
 
-/// A lever's value, as the command line spells it.
-inline std::string spelled(Lever lever, const Setting& setting) {
+namespace detail {
+
+/// Options that make KV of `from` that of `to`. Options that chose `from` may stand before them, so each of those is
+/// named again.
+inline std::string spelled_kv(const std::string& from, const std::string& to) {
+    static constexpr std::string_view then = "-then-";
+    const auto sides = [](const std::string& kv) { return kv.substr(0, kv.find(then)); };
+    const auto old = [](const std::string& kv) {
+        const auto at = kv.find(then);
+        return at == std::string::npos ? std::string("none") : kv.substr(at + then.size());
+    };
+    const std::string recent = sides(to);
+    const auto slash = recent.find('/');
+    std::string option;
+    if (slash != std::string::npos || sides(from).find('/') != std::string::npos) {
+        const std::string values = slash == std::string::npos ? recent : recent.substr(slash + 1);
+        option = text("--cache-type-k ", recent.substr(0, slash), " --cache-type-v ", values);
+    } else {
+        option = text("--kv-quant ", recent);
+    }
+    return old(from) == old(to) ? option : text(option, " --kv-old ", old(to));
+}
+
+}  // namespace detail
+
+/// A lever's value, as the command line spells it behind options that stand for `from`.
+inline std::string spelled(Lever lever, const Setting& from, const Setting& setting) {
     switch (lever) {
         case Lever::context: return text("--max-context ", setting.limits.context);
-        case Lever::kv: {
-            const auto slash = setting.kv.find('/');
-            if (slash == std::string::npos) return text("--kv-quant ", setting.kv);
-            return text("--cache-type-k ", setting.kv.substr(0, slash), " --cache-type-v ", setting.kv.substr(slash + 1));
-        }
+        case Lever::kv: return detail::spelled_kv(from.kv, setting.kv);
         case Lever::batch: return text("--max-batch ", setting.limits.batch);
         case Lever::step_tokens: return text("--step-tokens ", setting.limits.step_tokens);
         case Lever::gpu_layers: return text("--gpu-layers ", setting.limits.gpu_layers);
@@ -62,7 +83,7 @@ inline std::string spelled(Lever lever, const Setting& setting) {
 inline std::string spelled(const Setting& from, const Setting& to) {
     std::string all;
     const auto add = [&](bool differs, Lever lever) {
-        if (differs) all += (all.empty() ? "" : " ") + spelled(lever, to);
+        if (differs) all += (all.empty() ? "" : " ") + spelled(lever, from, to);
     };
     add(from.limits.context != to.limits.context, Lever::context);
     add(from.kv != to.kv, Lever::kv);

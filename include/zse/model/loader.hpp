@@ -37,8 +37,9 @@ public:
 
     /// Reads every tensor on the team's threads. The arenas have exactly Layout::bytes(spec, placement, tier); `control`
     /// has room for what ControlLayout counts.
-    LoadedWeights(const io::Gguf& file, const ModelSpec& spec, const Placement& placement, WeightArenas arenas,
-                  memory::Carver& control, exec::Team& team, kernels::Isa isa, const LoadProgress& progress)
+    LoadedWeights(const io::Gguf& file, const ModelSpec& spec, const Placement& placement,
+                  WeightArenas arenas, memory::Carver& control, exec::Team& team, kernels::Isa isa,
+                  const LoadProgress& progress)
         : arenas_(std::move(arenas)), layers_(control.take<LayerWeights>(spec.layers)) {
         const Bytes total = arenas_.gpu.size() + arenas_.host.size();
         Loader loader{file,
@@ -55,18 +56,23 @@ public:
         if (!spec.tied_output) loader.plan(memory::Tier::host, top_.embedding, "token_embd.weight");
         top_.output_norm = loader.place_floats(output, "output_norm.weight", spec.hidden);
         if (spec.rope_factors) {
-            top_.rope_factors = loader.place_floats(memory::Tier::host, "rope_freqs.weight", spec.rope_dim / 2);
+            top_.rope_factors =
+                loader.place_floats(memory::Tier::host, "rope_freqs.weight", spec.rope_dim / 2);
         }
         for (std::uint32_t run = 0, index = 0; run < spec.run_count; ++run) {
             for (std::uint32_t i = 0; i < spec.runs[run].count; ++i, ++index) {
                 const memory::Tier tier = placement.of_layer(index);
-                LayerWeights& w = *std::construct_at(&layers_[index], Layout::layer(spec, spec.runs[run].formats));
-                w.attention_norm = loader.place_floats(tier, detail::layer_name(index, "attn_norm"), spec.hidden);
+                LayerWeights& w =
+                    *std::construct_at(&layers_[index], Layout::layer(spec, spec.runs[run].formats));
+                w.attention_norm =
+                    loader.place_floats(tier, detail::layer_name(index, "attn_norm"), spec.hidden);
                 w.mlp_norm = loader.place_floats(tier, detail::layer_name(index, "ffn_norm"), spec.hidden);
                 if (spec.qkv_bias) {
                     w.q_bias = loader.place_floats(tier, text("blk.", index, ".attn_q.bias"), spec.q_width());
-                    w.k_bias = loader.place_floats(tier, text("blk.", index, ".attn_k.bias"), spec.kv_width());
-                    w.v_bias = loader.place_floats(tier, text("blk.", index, ".attn_v.bias"), spec.kv_width());
+                    w.k_bias =
+                        loader.place_floats(tier, text("blk.", index, ".attn_k.bias"), spec.kv_width());
+                    w.v_bias =
+                        loader.place_floats(tier, text("blk.", index, ".attn_v.bias"), spec.kv_width());
                 }
                 loader.plan(tier, w.q, detail::layer_name(index, "attn_q"));
                 loader.plan(tier, w.k, detail::layer_name(index, "attn_k"));
@@ -157,14 +163,17 @@ private:
                 throw Error(ErrorCode::internal,
                             text("no kernels for ", weights::name(matrix.format), " in tensor ", name));
             }
-            planned.push_back({tier, &matrix, &detail::matrix_tensor(file, name, matrix.rows, matrix.columns)});
+            planned.push_back(
+                {tier, &matrix, &detail::matrix_tensor(file, name, matrix.rows, matrix.columns)});
         }
 
         void place_matrices(std::span<const std::byte*> pointers) {
             for (std::size_t part = 0; part < team.size(); ++part) {
                 for (std::size_t i = 0; i < planned.size(); ++i) {
                     pointers[i * team.size() + part] =
-                        carver(planned[i].tier).template take<std::byte>(planned[i].matrix->part_bytes(part)).data();
+                        carver(planned[i].tier)
+                            .template take<std::byte>(planned[i].matrix->part_bytes(part))
+                            .data();
                 }
             }
             for (std::size_t i = 0; i < planned.size(); ++i) {

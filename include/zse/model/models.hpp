@@ -31,8 +31,8 @@ constexpr ModelSpec tied(ModelSpec spec) noexcept {
     return spec;
 }
 
-constexpr ModelSpec smollm2(std::uint32_t layers, std::uint32_t hidden, std::uint32_t heads, std::uint32_t kv_heads,
-                            std::uint32_t feed_forward, float rope_base) noexcept {
+constexpr ModelSpec smollm2(std::uint32_t layers, std::uint32_t hidden, std::uint32_t heads,
+                            std::uint32_t kv_heads, std::uint32_t feed_forward, float rope_base) noexcept {
     return tied(dense(layers, hidden, heads, kv_heads, feed_forward, 49152, 8192, rope_base));
 }
 
@@ -44,8 +44,9 @@ constexpr ModelSpec long_llama(std::uint32_t layers, std::uint32_t hidden, std::
     return spec;
 }
 
-constexpr ModelSpec qwen2_5(std::uint32_t layers, std::uint32_t hidden, std::uint32_t heads, std::uint32_t kv_heads,
-                            std::uint32_t feed_forward, std::uint32_t vocabulary = 152064) noexcept {
+constexpr ModelSpec qwen2_5(std::uint32_t layers, std::uint32_t hidden, std::uint32_t heads,
+                            std::uint32_t kv_heads, std::uint32_t feed_forward,
+                            std::uint32_t vocabulary = 152064) noexcept {
     ModelSpec spec = dense(layers, hidden, heads, kv_heads, feed_forward, vocabulary, 32768, 1000000.0f);
     spec.qkv_bias = true;
     spec.rms_epsilon = 1e-6f;

@@ -19,8 +19,8 @@ inline std::string plain(std::string_view name) {
     std::string word;
     std::string joined;
     const auto close = [&] {
-        static constexpr std::array<std::string_view, 10> tuning{"hf",   "chat", "instruct", "it",  "base",
-                                                                 "meta", "awq",  "gptq",     "gguf", "latest"};
+        static constexpr std::array<std::string_view, 10> tuning{
+            "hf", "chat", "instruct", "it", "base", "meta", "awq", "gptq", "gguf", "latest"};
         if (std::find(tuning.begin(), tuning.end(), word) == tuning.end()) joined += word;
         word.clear();
     };
@@ -68,7 +68,8 @@ inline const Named* find(std::string_view name) {
 inline const Named& nearest(std::string_view name) {
     const std::string wanted = detail::plain(name.substr(0, 100));
     return *std::min_element(all.begin(), all.end(), [&](const Named& a, const Named& b) {
-        return detail::distance(detail::plain(a.name), wanted) < detail::distance(detail::plain(b.name), wanted);
+        return detail::distance(detail::plain(a.name), wanted) <
+               detail::distance(detail::plain(b.name), wanted);
     });
 }
 
@@ -77,7 +78,8 @@ inline const Named& require(std::string_view name) {
     if (const Named* found = find(name)) return *found;
     throw Error(ErrorCode::not_found,
                 text("no model is called ", v1::detail::shown(name), "; did you mean ", nearest(name).name,
-                     "? Name a file, one of the models that zse plan --models lists, or a shape (--params, --layers, --hidden)"));
+                     "? Name a file, one of the models that zse plan --models lists, or a shape (--params, "
+                     "--layers, --hidden)"));
 }
 
 }  // namespace models

@@ -37,11 +37,14 @@ constexpr std::string_view defect(const Limits& limits) noexcept {
     if (limits.threads == 0 || limits.threads > 256) return "threads must be 1 to 256";
     const auto page = limits.page_tokens;
     if (page != 1 && page != 8 && page != 16 && page != 32) return "a page must hold 1, 8, 16 or 32 tokens";
-    if (limits.kv_recent % 1024 != 0) return "the recent tokens that pruning keeps must be a multiple of 1024";
-    if (limits.kv_sinks != 0 && limits.kv_recent == 0) return "first tokens are kept where pruning drops others: say how many recent ones it keeps";
+    if (limits.kv_recent % 1024 != 0)
+        return "the recent tokens that pruning keeps must be a multiple of 1024";
+    if (limits.kv_sinks != 0 && limits.kv_recent == 0)
+        return "first tokens are kept where pruning drops others: say how many recent ones it keeps";
     if (limits.kv_sinks > 256) return "pruning keeps at most 256 first tokens";
     if (limits.kv_heavy % 1024 != 0) return "the heavy tokens that pruning keeps must be a multiple of 1024";
-    if (limits.kv_heavy != 0 && limits.kv_recent == 0) return "heavy tokens are kept where pruning drops others: say how many recent ones it keeps";
+    if (limits.kv_heavy != 0 && limits.kv_recent == 0)
+        return "heavy tokens are kept where pruning drops others: say how many recent ones it keeps";
     return {};
 }
 
@@ -102,7 +105,8 @@ struct WeightLayout {
         return padded(top(spec).output.bytes()) + floats(spec.hidden);
     }
     /// Bytes of all tensors that lie in a tier.
-    static constexpr Bytes bytes(const ModelSpec& spec, const Placement& placement, memory::Tier tier) noexcept {
+    static constexpr Bytes bytes(const ModelSpec& spec, const Placement& placement,
+                                 memory::Tier tier) noexcept {
         Bytes sum = 0;
         if (tier == memory::Tier::host) {
             sum = embedding_bytes(spec);
@@ -113,7 +117,8 @@ struct WeightLayout {
             // The layers of a run that lie in the gpu tier are its last ones.
             const std::uint32_t count = spec.runs[run].count;
             std::uint32_t there = 0;
-            while (there < count && placement.of_layer(first + count - 1 - there) == memory::Tier::gpu) ++there;
+            while (there < count && placement.of_layer(first + count - 1 - there) == memory::Tier::gpu)
+                ++there;
             if (tier == memory::Tier::host) there = count - there;
             sum = saturating_add(sum, saturating_mul(layer_bytes(spec, spec.runs[run].formats), there));
         }
@@ -158,7 +163,9 @@ struct PlannedCache {
         }
         return state;
     }
-    [[nodiscard]] constexpr attention::LayerKernels kernels(std::uint32_t /*index*/) const noexcept { return {}; }
+    [[nodiscard]] constexpr attention::LayerKernels kernels(std::uint32_t /*index*/) const noexcept {
+        return {};
+    }
 };
 
 }  // namespace detail
@@ -181,29 +188,33 @@ struct ControlLayout {
                                  std::uint64_t operations) noexcept {
         using memory::Carver;
         const std::uint64_t rows = limits.step_tokens;
-        return 3 * Carver::footprint<std::uint32_t>(rows)      // tokens, positions, segment of each row
-               + Carver::footprint<std::uint32_t>(limits.output_rows)                      // which rows give logits
-               + groups * Carver::footprint<kv::Segment>(limits.batch)                     // one segment a sequence
-               + Carver::footprint<std::int32_t>(saturating_mul(limits.batch, limits.context))  // their tokens
-               + Carver::footprint<LayerWeights>(spec.layers)                              // matrices of each layer
-               + Carver::footprint<const std::byte*>(matrices(spec) * limits.threads)      // their parts
-               + Carver::footprint<LayerPlace>(spec.layers)
-               + buckets(limits) * Carver::footprint<std::byte>(bucket_bytes(operations));
+        return 3 * Carver::footprint<std::uint32_t>(rows)  // tokens, positions, segment of each row
+               + Carver::footprint<std::uint32_t>(limits.output_rows)   // which rows give logits
+               + groups * Carver::footprint<kv::Segment>(limits.batch)  // one segment a sequence
+               +
+               Carver::footprint<std::int32_t>(saturating_mul(limits.batch, limits.context))  // their tokens
+               + Carver::footprint<LayerWeights>(spec.layers)  // matrices of each layer
+               + Carver::footprint<const std::byte*>(matrices(spec) * limits.threads)  // their parts
+               + Carver::footprint<LayerPlace>(spec.layers) +
+               buckets(limits) * Carver::footprint<std::byte>(bucket_bytes(operations));
     }
     /// A pool's free pages and holders, and one table per sequence.
-    static constexpr Bytes table_bytes(std::uint64_t pages, std::uint64_t batch, std::uint64_t entries) noexcept {
+    static constexpr Bytes table_bytes(std::uint64_t pages, std::uint64_t batch,
+                                       std::uint64_t entries) noexcept {
         using memory::Carver;
         if (pages == 0) return 0;
-        return saturating_add(
-            saturating_add(Carver::footprint<kv::PageIndex>(pages), Carver::footprint<kv::PagePool::Holders>(pages)),
-            Carver::footprint<kv::PageIndex>(saturating_mul(batch, entries)));
+        return saturating_add(saturating_add(Carver::footprint<kv::PageIndex>(pages),
+                                             Carver::footprint<kv::PagePool::Holders>(pages)),
+                              Carver::footprint<kv::PageIndex>(saturating_mul(batch, entries)));
     }
     static constexpr Bytes page_table_bytes(const StateGroups& groups, const Limits& limits) noexcept {
         Bytes sum = 0;
         for (const StateGroup& group : groups.all()) {
             const kv::Keeping& keeping = group.keeping;
-            sum = saturating_add(sum, table_bytes(group.pages, limits.batch, keeping.entries(limits.context)));
-            sum = saturating_add(sum, table_bytes(group.old_pages, limits.batch, keeping.old_pages(limits.context)));
+            sum =
+                saturating_add(sum, table_bytes(group.pages, limits.batch, keeping.entries(limits.context)));
+            sum = saturating_add(
+                sum, table_bytes(group.old_pages, limits.batch, keeping.old_pages(limits.context)));
             sum = saturating_add(sum, memory::Carver::footprint<float>(
                                           saturating_mul(limits.batch, group.mass().floats(group.layout))));
         }
@@ -225,7 +236,8 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     for (const StateGroup& group : groups.all()) {
         const kv::Keeping& keeping = group.keeping;
         plan.kv_bytes_per_token += group.layout.token_bytes();
-        const memory::PoolPlan pool{group.tier, group.pages, group.layout.page_bytes(), keeping.pages(limits.context)};
+        const memory::PoolPlan pool{group.tier, group.pages, group.layout.page_bytes(),
+                                    keeping.pages(limits.context)};
         plan.pools[plan.pool_count++] = pool;
         plan.add(group.tier, Kind::kv, pool.bytes());
         if (!keeping.old) continue;
@@ -249,7 +261,8 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     plan.add(Tier::host, Kind::sampling, sampling::scratch_bytes(spec.vocabulary));
     plan.add(Tier::host, Kind::page_tables, ControlLayout::page_table_bytes(groups, limits));
     plan.add(Tier::host, Kind::tokenizer, spec.tokenizer_bytes);
-    plan.add(Tier::host, Kind::control, ControlLayout::bytes(spec, limits, groups.count, Llama<Attention>::operations(spec, limits)));
+    plan.add(Tier::host, Kind::control,
+             ControlLayout::bytes(spec, limits, groups.count, Llama<Attention>::operations(spec, limits)));
     return plan;
 }
 

@@ -28,7 +28,9 @@ struct Rough {
     std::uint32_t experts = 0, experts_used = 0;
     bool tied_output = false;
 
-    [[nodiscard]] constexpr bool empty() const noexcept { return parameters == 0 && layers == 0 && hidden == 0; }
+    [[nodiscard]] constexpr bool empty() const noexcept {
+        return parameters == 0 && layers == 0 && hidden == 0;
+    }
 };
 
 /// A shape and a sentence for each thing that was assumed.
@@ -66,8 +68,9 @@ inline Completed complete(const Rough& rough) {
     const auto assume = [&](const auto&... words) { result.assumed.push_back(text(words...)); };
     const auto parameters = static_cast<double>(rough.parameters);
     if (rough.parameters == 0 && (rough.layers == 0 || rough.hidden == 0)) {
-        throw Error(ErrorCode::usage, "a shape needs its parameters (--params 7B), or its layers and hidden size (--layers 32 "
-                                      "--hidden 4096); add what is missing");
+        throw Error(ErrorCode::usage,
+                    "a shape needs its parameters (--params 7B), or its layers and hidden size (--layers 32 "
+                    "--hidden 4096); add what is missing");
     }
     spec.layers = rough.layers;
     spec.hidden = rough.hidden;
@@ -94,7 +97,8 @@ inline Completed complete(const Rough& rough) {
     spec.kv_heads = rough.kv_heads;
     if (spec.kv_heads == 0) {
         spec.kv_heads = spec.heads;
-        assume(spec.kv_heads, " key heads, one for each head: with grouped heads KV is smaller (--kv-heads 8)");
+        assume(spec.kv_heads,
+               " key heads, one for each head: with grouped heads KV is smaller (--kv-heads 8)");
     }
     spec.vocabulary = rough.vocabulary;
     if (spec.vocabulary == 0) assume("a vocabulary of ", spec.vocabulary = 32000, " tokens");
@@ -102,7 +106,8 @@ inline Completed complete(const Rough& rough) {
     if (spec.trained_context == 0) assume("a trained context of ", spec.trained_context = 32768, " tokens");
     spec.tied_output = rough.tied_output;
     spec.experts = rough.experts;
-    spec.experts_used = rough.experts == 0 ? 0 : (rough.experts_used != 0 ? rough.experts_used : std::min(2u, rough.experts));
+    spec.experts_used =
+        rough.experts == 0 ? 0 : (rough.experts_used != 0 ? rough.experts_used : std::min(2u, rough.experts));
     spec.feed_forward = rough.feed_forward;
     const detail::FeedForwardShare share(spec);
     if (spec.feed_forward == 0 && rough.parameters == 0) {
@@ -110,13 +115,15 @@ inline Completed complete(const Rough& rough) {
         assume("feed-forward width ", spec.feed_forward, ": 8/3 of the hidden size");
     } else if (spec.feed_forward == 0) {
         if (rough.parameters <= share.rest + share.each / 2) {
-            throw Error(ErrorCode::usage, text("attention and vocabulary of this shape have ", share.rest,
-                                               " weights, and ", rough.parameters,
-                                               " parameters leave none for feed-forward; lower --layers, --hidden or --vocab"));
+            throw Error(ErrorCode::usage,
+                        text("attention and vocabulary of this shape have ", share.rest, " weights, and ",
+                             rough.parameters,
+                             " parameters leave none for feed-forward; lower --layers, --hidden or --vocab"));
         }
         const std::uint64_t width = (rough.parameters - share.rest + share.each / 2) / share.each;
         spec.feed_forward = static_cast<std::uint32_t>(std::min<std::uint64_t>(width, ~0u));
-        assume("feed-forward width ", spec.feed_forward, ", with which the shape has ", spec.parameters(), " parameters");
+        assume("feed-forward width ", spec.feed_forward, ", with which the shape has ", spec.parameters(),
+               " parameters");
     }
     spec = spec.stored_as(weights::format::f16);
     if (const std::string_view wrong = spec.defect(); !wrong.empty()) {
@@ -125,8 +132,9 @@ inline Completed complete(const Rough& rough) {
     // A name such as 7B is rounded: Llama-2-7B has 6.74 billion.
     const auto made = static_cast<double>(spec.parameters());
     if (rough.parameters != 0 && std::fabs(made - parameters) > 0.1 * parameters) {
-        throw Error(ErrorCode::usage, text("the shape has ", spec.parameters(), " parameters, and ", rough.parameters,
-                                           " were stated; leave --params or one of the sizes out"));
+        throw Error(ErrorCode::usage,
+                    text("the shape has ", spec.parameters(), " parameters, and ", rough.parameters,
+                         " were stated; leave --params or one of the sizes out"));
     }
     return result;
 }

@@ -11,8 +11,8 @@ namespace model {
 struct Wish {
     Setting setting;               ///< a context of 0 is left open
     bool gpu_layers_open = false;  ///< as many as fit
-    std::optional<Size> kv;        ///< bytes of all pages; automatic: what the tier has left; none: batch * context
-    std::uint32_t layers = 0;      ///< of the model
+    std::optional<Size> kv;  ///< bytes of all pages; automatic: what the tier has left; none: batch * context
+    std::uint32_t layers = 0;  ///< of the model
     std::uint32_t trained_context = 0;
     std::uint32_t least_context = 0;  ///< an open context is no shorter, whether it fits or not
 };
@@ -38,7 +38,8 @@ inline std::optional<Setting> with_pool(const Planner& plan, const Setting& sett
 }
 
 /// Layers and pool of a setting whose context is known; none where no choice of them fits.
-inline std::optional<Setting> placed(const Planner& plan, const Wish& wish, const Setting& setting, const Budget& budget) {
+inline std::optional<Setting> placed(const Planner& plan, const Wish& wish, const Setting& setting,
+                                     const Budget& budget) {
     if (!wish.gpu_layers_open) return with_pool(plan, setting, budget, wish.kv);
     // Layers first, with the smallest pool, since layers in the first tier are worth more than waiting sequences.
     Setting least = setting;
@@ -61,15 +62,17 @@ inline std::optional<Setting> placed(const Planner& plan, const Wish& wish, cons
 inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budget) {
     Setting setting = wish.setting;
     if (!wish.gpu_layers_open && setting.limits.gpu_layers != 0 && budget.gpu.cap == 0) {
-        throw Error(ErrorCode::usage, text("--gpu-layers ", setting.limits.gpu_layers,
-                                           " needs memory in the gpu tier, and there is none; state it with --gpu-mem, "
-                                           "or use --gpu-layers 0"));
+        throw Error(ErrorCode::usage,
+                    text("--gpu-layers ", setting.limits.gpu_layers,
+                         " needs memory in the gpu tier, and there is none; state it with --gpu-mem, or use "
+                         "--gpu-layers 0"));
     }
     const Bytes caps = saturating_add(budget.gpu.cap, budget.unified ? 0 : budget.host.cap);
     const Bytes room = budget.unified ? std::max(budget.host.cap, caps) : caps;
     if (wish.kv && !wish.kv->automatic && wish.kv->bytes > room) {
-        throw Error(ErrorCode::usage, text("--kv-cache-memory ", wish.kv->bytes, " is more than the ", room,
-                                           " bytes that the tiers may hold; lower it, or raise --gpu-mem or --host-mem"));
+        throw Error(ErrorCode::usage,
+                    text("--kv-cache-memory ", wish.kv->bytes, " is more than the ", room,
+                         " bytes that the tiers may hold; lower it, or raise --gpu-mem or --host-mem"));
     }
     const auto fitting = [&](std::uint64_t context) -> std::optional<Setting> {
         const Setting asked =
@@ -78,28 +81,25 @@ inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budge
         return found && budget.holds(plan(*found)) ? found : std::nullopt;
     };
     if (setting.limits.context == 0) {
-        const auto context =
-            largest(1, wish.trained_context, [&](std::uint64_t tokens) { return fitting(tokens).has_value(); });
+        const auto context = largest(1, wish.trained_context,
+                                     [&](std::uint64_t tokens) { return fitting(tokens).has_value(); });
         if (context && *context >= wish.least_context) return *fitting(*context);
         setting.limits.context = std::max(wish.least_context, 1u);
     } else if (auto found = fitting(setting.limits.context)) {
         return *found;
     }
     // Nothing fits. A pool that cannot hold a sequence is the user's contradiction, whatever the budget.
-    const auto pooled = wish.kv && !wish.kv->automatic ? detail::with_pool(plan, setting, budget, wish.kv) : setting;
+    const auto pooled =
+        wish.kv && !wish.kv->automatic ? detail::with_pool(plan, setting, budget, wish.kv) : setting;
     if (!pooled) {
-        throw Error(ErrorCode::usage, text("--kv-cache-memory ", wish.kv->bytes, " does not hold one sequence of ",
-                                           setting.limits.context,
-                                           " tokens; raise it, or lower --max-context"));
+        throw Error(ErrorCode::usage,
+                    text("--kv-cache-memory ", wish.kv->bytes, " does not hold one sequence of ",
+                         setting.limits.context, " tokens; raise it, or lower --max-context"));
     }
     setting = *pooled;
     if (wish.kv && wish.kv->automatic) setting.limits.kv_tokens = setting.limits.context;
-    if (wish.gpu_layers_open) {  // fill the first tier, so that the lack is the second's
-        const auto most = largest(0, wish.layers + 1, [&](std::uint64_t count) {
-            const auto of = with(setting, [&](Limits& l) { l.gpu_layers = static_cast<std::uint32_t>(count); });
-            return plan(of).gpu.total() <= budget.gpu.cap;
-        });
-        setting.limits.gpu_layers = static_cast<std::uint32_t>(most.value_or(0));
+    if (wish.gpu_layers_open) {  // the lack is then the second tier's
+        setting.limits.gpu_layers = gpu_layers_that_fit(plan, setting, budget.gpu.cap, wish.layers);
     }
     return setting;
 }

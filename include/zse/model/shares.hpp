@@ -18,7 +18,8 @@ enum class Part : std::uint8_t {
     overhead,     ///< tokenizer, bookkeeping and rounding
 };
 inline constexpr std::size_t part_count = 4;
-inline constexpr std::array<Part, part_count> all_parts{Part::weights, Part::kv, Part::activations, Part::overhead};
+inline constexpr std::array<Part, part_count> all_parts{Part::weights, Part::kv, Part::activations,
+                                                        Part::overhead};
 
 constexpr std::string_view name(Part part) noexcept {
     constexpr std::array<std::string_view, part_count> names{"weights", "kv", "activations", "overhead"};
@@ -74,7 +75,9 @@ struct Range {
     double high = 100;
 
     /// -1 below it, 1 above it, 0 within.
-    [[nodiscard]] constexpr int side(double value) const noexcept { return value < low ? -1 : (value > high ? 1 : 0); }
+    [[nodiscard]] constexpr int side(double value) const noexcept {
+        return value < low ? -1 : (value > high ? 1 : 0);
+    }
 };
 
 /// Where a part's share of memory in use lies for a model that was chosen for its machine: weights 60 to 80 %, KV 15 to

@@ -62,7 +62,8 @@ struct ModelSpec {
     float rope_linear = 1.0f;   ///< linear scaling: every frequency is divided by this
     bool tied_output = false;   ///< the output matrix is the embedding
     bool qkv_bias = false;
-    std::uint32_t experts = 0;       ///< feed-forward blocks of a layer, of `feed_forward` each; 0: one, and no router
+    std::uint32_t experts =
+        0;  ///< feed-forward blocks of a layer, of `feed_forward` each; 0: one, and no router
     std::uint32_t experts_used = 0;  ///< blocks that a token goes through
     Bytes tokenizer_bytes = 0;       ///< what the tokenizer's tables hold; known from a file
     weights::Format embedding_format;
@@ -75,7 +76,8 @@ struct ModelSpec {
         ModelSpec spec = *this;
         spec.embedding_format = spec.output_format = format;
         if (spec.run_count == 0) spec.runs[spec.run_count++].count = layers;
-        for (std::uint32_t run = 0; run < spec.run_count; ++run) spec.runs[run].formats = LayerFormats::all(format);
+        for (std::uint32_t run = 0; run < spec.run_count; ++run)
+            spec.runs[run].formats = LayerFormats::all(format);
         return spec;
     }
     /// The same model where of every `period` layers all but the last see `window` tokens.

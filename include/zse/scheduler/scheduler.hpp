@@ -54,8 +54,13 @@ struct Chunk {
 
 /// Since the scheduler was made.
 struct Counts {
+    /// Who gives up pages where they run short, and how it gets them back.
+    static constexpr std::string_view policy = "latest admitted first, by recompute";
+
     std::uint64_t admitted = 0;
     std::uint64_t preempted = 0;        ///< times that a sequence gave up its pages
+    std::uint64_t evicted_pages = 0;    ///< pages that became free by that
+    std::uint64_t evicted_tokens = 0;   ///< tokens whose keys and values were given up
     std::uint64_t recomputed_rows = 0;  ///< rows that had been computed before
     std::uint32_t most_running = 0;     ///< sequences that had pages at once
 };
@@ -235,7 +240,10 @@ private:
     }
     void pause(Slot slot) noexcept {
         Sequence& s = running_[slot];
+        const std::uint64_t used = pages_->used();
         pages_->release(slot);
+        counts_.evicted_pages += used - pages_->used();
+        counts_.evicted_tokens += s.computed;
         s.paused = true;
         s.computed = 0;
         s.demand.prompt_tokens = s.length;

@@ -78,7 +78,8 @@ public:
         Sizes sizes;
         for (std::size_t i = 0; i < std::min(data.tokens.size(), data.token_types.size()); ++i) {
             const std::int64_t type = data.token_types[i];
-            if (type >= 0 && type <= 6 && special(static_cast<TokenType>(type))) sizes.add(data.tokens[i].size());
+            if (type >= 0 && type <= 6 && special(static_cast<TokenType>(type)))
+                sizes.add(data.tokens[i].size());
         }
         return detail::FlatMap::footprint(sizes.bytes) + (sizes.bytes + 1) * sizeof(Node) +
                sizes.tokens * sizeof(std::size_t) + 3 * alignof(std::max_align_t);

@@ -113,7 +113,8 @@ public:
 
     /// Memory that the tables of such a tokenizer take, in bytes, at most.
     static std::size_t footprint(const VocabularyData& data) noexcept {
-        return Vocabulary::footprint(data) + Merges::footprint(data.merges.size()) + SpecialTokens::footprint(data);
+        return Vocabulary::footprint(data) + Merges::footprint(data.merges.size()) +
+               SpecialTokens::footprint(data);
     }
 
     /// Memory held for vocabulary and merges, in bytes.

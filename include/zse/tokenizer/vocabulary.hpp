@@ -39,8 +39,8 @@ public:
         std::size_t text = 0;
         for (const std::string_view token : data.tokens) text += token.size();
         const std::size_t count = data.tokens.size();
-        return text + 1 + count * (sizeof(std::uint32_t) + 1) + detail::slots_for(count) * sizeof(std::int32_t) +
-               4 * alignof(std::max_align_t);
+        return text + 1 + count * (sizeof(std::uint32_t) + 1) +
+               detail::slots_for(count) * sizeof(std::int32_t) + 4 * alignof(std::max_align_t);
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return flags_.size(); }
