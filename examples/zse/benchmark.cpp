@@ -100,6 +100,13 @@ double generation_rate(zse::AnyEngine& engine, std::uint32_t steps, std::uint32_
     return static_cast<double>(made) / seconds;
 }
 
+/// Prompts are equal here, and all of them are to be computed.
+ModelOptions measured(const BenchmarkOptions& options) {
+    ModelOptions model = options.model;
+    model.kv.prompt_cache = false;
+    return model;
+}
+
 /// Tokens that one sequence makes at most while the prompts of the others are still computed.
 std::uint32_t head_start(const BenchmarkOptions& options) {
     const std::uint32_t sequences = options.sequences;
@@ -129,7 +136,7 @@ void fill(zse::AnyEngine& engine, std::uint32_t generation) {
 /// Bytes by tier and kind: planned, held after the load, and most in use at once during it. Resident memory is the
 /// process's and stands apart.
 int memory(const BenchmarkOptions& options) {
-    const Chosen chosen = choose(options.model);
+    const Chosen chosen = choose(measured(options));
     const zse::Bytes before = resident_bytes();
     const auto engine = open(chosen);
     const zse::Bytes opened = resident_bytes();
@@ -208,7 +215,7 @@ int memory(const BenchmarkOptions& options) {
 
 int benchmark(const BenchmarkOptions& options) {
     if (options.metric == "memory") return memory(options);
-    ModelOptions model = options.model;
+    ModelOptions model = measured(options);
     model.batch = std::max(model.batch, options.sequences);
     if (model.context == 0) {
         const std::uint32_t generated = options.generation + head_start(options) + 1;

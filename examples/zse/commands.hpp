@@ -34,6 +34,7 @@ struct KvOptions {
     std::string k, v;                                ///< empty: as `both` says
     std::string old = "none";                        ///< of tokens that are no longer recent; none: the same
     std::uint32_t recent = 0, sinks = 0, heavy = 0;  ///< pruning: see zse::Limits
+    bool prompt_cache = true;
 
     void declare(CLI::App& command);
     /// As an engine's name spells the policy: "int8/int4", "f16-then-int4".

@@ -109,6 +109,10 @@ void KvOptions::declare(CLI::App& command) {
         "--kv-heavy", heavy,
         "of dropped tokens, those that stay because they were attended to most: a multiple of 1,024 for each "
         "key head");
+    command
+        .add_flag_callback("--no-prompt-cache,--no-enable-prefix-caching", [this] { prompt_cache = false; },
+                           "compute every prompt whole, also where one before began alike")
+        ->group("KV");
 }
 
 std::string KvOptions::name() const {
@@ -221,6 +225,7 @@ zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& 
     limits.kv_recent = options.kv.recent;
     limits.kv_sinks = options.kv.sinks;
     limits.kv_heavy = options.kv.heavy;
+    limits.prompt_cache = options.kv.prompt_cache;
     limits.enforce_eager = options.running.enforce_eager;
     return limits;
 }

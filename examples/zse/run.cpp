@@ -120,6 +120,11 @@ void print_stats(const Answer& result, const zse::AnyEngine& engine) {
                result.prompt_seconds, result.prompt_rate());
     fmt::print(stderr, "generation: {:5} tokens in {:.3f} s, {:.1f} tokens/s ({})\n", result.tokens.size(),
                result.generation_seconds, result.generation_rate(), zse::engine::name(result.finish));
+    const zse::engine::Counters& counters = engine.counters();
+    if (engine.limits().prompt_cache) {
+        fmt::print(stderr, "prompt cache: {} tokens of {} prompts were not computed again, {} pages are kept\n",
+                   counters.prompt_hit_tokens, counters.prompt_hits, engine.page_use().cached);
+    }
     print_memory(stderr, engine);
 }
 
@@ -132,6 +137,9 @@ void print_json(const Answer& result, const zse::AnyEngine& engine) {
     out["generated_tokens"] = result.tokens.size();
     out["prompt_tokens_per_second"] = result.prompt_rate();
     out["generation_tokens_per_second"] = result.generation_rate();
+    out["prompt_cache"] = {{"hits", engine.counters().prompt_hits},
+                           {"hit_tokens", engine.counters().prompt_hit_tokens},
+                           {"pages", engine.page_use().cached}};
     out["engine"] = engine.description();
     out["planned"] = json_of(engine.plan());
     out["held"] = held_by(engine.ledger());

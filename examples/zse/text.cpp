@@ -89,6 +89,7 @@ int logits(const TextOptions& options) {
 std::unique_ptr<zse::AnyEngine> open_for(ModelOptions options, std::uint32_t window) {
     constexpr std::uint32_t rows = 64;  // rows of logits in memory at once
     if (options.context == 0) options.context = window;
+    options.kv.prompt_cache = false;  // all rows are wanted
     return open(choose(options, rows));
 }
 

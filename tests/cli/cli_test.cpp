@@ -166,6 +166,18 @@ TEST_F(Cli, PruningBoundsThePages) {
     expect_refusal(zse("run " + model + " x --raw --kv-recent 1000"), 2, "multiple of 1024");
 }
 
+TEST_F(Cli, AConversationFindsWhatItComputedBefore) {
+    const std::string model = "run '" + support::smollm2_path().string() + "' 'Hi' --max-tokens 5 -c 512 --json ";
+    const auto json = zse(model).json();
+    EXPECT_EQ(json["prompt_cache"]["hits"], 0);
+    EXPECT_GT(json["prompt_cache"]["pages"], 0) << "the prompt's pages are kept";
+    EXPECT_GT(json["planned"]["host"]["prompt_cache"], 0);
+    const auto without = zse(model + "--no-prompt-cache").json();
+    EXPECT_EQ(without["prompt_cache"]["pages"], 0);
+    EXPECT_EQ(without["planned"]["host"]["prompt_cache"], 0);
+    EXPECT_EQ(without["tokens"], json["tokens"]);
+}
+
 TEST_F(Cli, HowMemoryIsTakenChangesNoToken) {
     const std::string model = tiny();
     const auto answer = [&](const std::string& more) {

@@ -128,6 +128,8 @@ public:
         engine::PageUse use;
         use.pages = pages_.capacity();
         use.used = pages_.used();
+        use.cached = pages_.cached();
+        use.dropped = pages_.dropped();
         for (scheduler::Slot slot = 0; slot < slots_.size(); ++slot) {
             if (!slots_[slot].active || scheduler_.paused(slot)) continue;
             ++use.sequences;
@@ -158,6 +160,7 @@ protected:
           logits_(arena(placement().of_compute(), memory::Kind::logits)),
           sampling_(arena(memory::Tier::host, memory::Kind::sampling)),
           page_tables_(arena(memory::Tier::host, memory::Kind::page_tables)),
+          prompt_cache_(arena(memory::Tier::host, memory::Kind::prompt_cache)),
           control_(arena(memory::Tier::host, memory::Kind::control)),
           control_carver_(control_.bytes()),
           pages_(make_pages()),
@@ -314,7 +317,10 @@ private:
             const std::size_t sums = group.mass().floats(group.layout);
             if (sums != 0) mass_[made.size() - 1] = carver.take<float>(limits_.batch * sums);
         }
-        return kv::Sequences(std::move(made));
+        if (prompt_cache_.size() == 0) return kv::Sequences(std::move(made));
+        memory::Carver blocks(prompt_cache_.bytes());
+        const kv::PrefixCache prefixes(blocks, groups_.groups[0].pages, limits_.page_tokens, groups_.count);
+        return kv::Sequences(std::move(made), prefixes);
     }
 
     /// The sums of a slot by which a group finds heavy tokens; empty where it does not.
@@ -324,15 +330,30 @@ private:
     }
 
     void admit() {
-        scheduler_.admit([&](scheduler::Slot index, const scheduler::Demand& demand) {
-            const auto found = std::find_if(waiting_.begin(), waiting_.end(),
-                                            [&](const auto& entry) { return entry.first == demand.id; });
+        const auto waiting = [&](RequestId id) {
+            return std::find_if(waiting_.begin(), waiting_.end(),
+                                [id](const auto& entry) { return entry.first == id; });
+        };
+        std::uint32_t adopted = 0;
+        const auto adopt = [&](scheduler::Slot index, const scheduler::Demand& demand) {
+            adopted = 0;
+            if (!use_cache_ || demand.all_outputs) return adopted;  // every row is wanted
+            const Slot& slot = slots_[index];
+            const bool goes_on = slot.active && slot.id == demand.id;
+            adopted = goes_on ? pages_.adopt(index, slot.tokens.first(slot.count))
+                              : pages_.adopt(index, waiting(demand.id)->second.tokens);
+            return adopted;
+        };
+        scheduler_.admit(adopt, [&](scheduler::Slot index, const scheduler::Demand& demand) {
+            const auto found = waiting(demand.id);
             Slot& slot = slots_[index];
             slot.decoder.emplace(vocabulary_->tokenizer.vocabulary());
             slot.stop.emplace(found->second.stop);
             begin(slot, demand.id, found->second.tokens);
             slot.request = std::move(found->second);
             waiting_.erase(found);
+            counters_.prompt_hits += adopted != 0 ? 1 : 0;
+            counters_.prompt_hit_tokens += adopted;
         });
     }
     /// Sets up a slot for a sequence of these tokens. Where it throws, the slot is as free as it was.
@@ -384,8 +405,9 @@ private:
         return batch;
     }
 
-    /// Tells the ledger how many pages are in use.
+    /// Tells the ledger how many pages are in use, and known.
     void note_pages() noexcept {
+        prompt_cache_.uses(pages_.prefixes().used_bytes(prompt_cache_.size()));
         std::size_t arena = 0;
         for (const kv::GroupPages& group : pages_.groups()) {
             kv_[arena++].uses(group.pool.used() * group.pool.page_bytes());
@@ -429,6 +451,7 @@ private:
             }
             if (end == slot.count && slot.request.max_tokens == 0)
                 ended_.push_back({chunk.slot, engine::Finish::length});
+            if (use_cache_) pages_.seal(chunk.slot, slot.tokens, chunk.first_position, end);
         }
         scheduler_.commit();
         close_answers();
@@ -510,7 +533,7 @@ private:
     memory::Mapping mapping_;
     std::shared_ptr<const engine::Vocabulary> vocabulary_;
     std::vector<memory::Arena> kv_;  ///< one for each pool of the plan
-    memory::Arena logits_, sampling_, page_tables_, control_;
+    memory::Arena logits_, sampling_, page_tables_, prompt_cache_, control_;
     memory::Carver control_carver_;
     std::uint64_t table_entries_ = 0;
     std::array<std::span<float>, model::StateGroups::most> mass_;  ///< `[group][slot * floats]`

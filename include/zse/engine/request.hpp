@@ -68,6 +68,8 @@ struct Event {
 struct PageUse {
     std::uint64_t pages = 0;
     std::uint64_t used = 0;       ///< pages that some sequence holds; a shared one counts once
+    std::uint64_t cached = 0;     ///< pages that no sequence holds and that are kept for prompts to come
+    std::uint64_t dropped = 0;    ///< such pages that gave way to sequences since open, least recently used first
     std::uint64_t sequences = 0;  ///< that hold pages
     std::uint64_t tokens = 0;     ///< whose keys and values are held
     std::uint64_t unused_tokens =
@@ -79,6 +81,8 @@ struct Counters {
     std::uint64_t steps = 0;
     std::uint64_t rows = 0;  ///< rows computed, prompt and answer
     std::uint64_t generated_tokens = 0;
+    std::uint64_t prompt_hits = 0;        ///< requests whose prompt began like one that was computed before
+    std::uint64_t prompt_hit_tokens = 0;  ///< tokens of them that were not computed again
     std::uint32_t most_rows_in_a_step = 0;
     std::uint64_t replayed_steps = 0;  ///< that ran as they were captured
     std::uint64_t eager_steps =

@@ -46,6 +46,7 @@ public:
     /// One more sequence holds the page.
     void share(PageIndex page) noexcept { ++holders_[page]; }
     [[nodiscard]] bool shared(PageIndex page) const noexcept { return holders_[page] > 1; }
+    [[nodiscard]] std::size_t holders(PageIndex page) const noexcept { return holders_[page]; }
     /// One sequence less holds the page; the last one frees it.
     void give_back(PageIndex page) noexcept {
         if (--holders_[page] == 0) free_[count_++] = page;
@@ -108,6 +109,16 @@ public:
             pages_[count_] = other.pages_[count_];
             if (keeping.own(count_)) pool.share(pages_[count_]);
         }
+    }
+    /// Takes another sequence's page as its next one. Only where every page is one's own.
+    void adopt(PagePool& pool, PageIndex page) noexcept {
+        pool.share(page);
+        pages_[count_++] = page;
+    }
+    /// Holds `page`, whose bytes are the same, in place of the page of an entry.
+    void replace(PagePool& pool, std::size_t entry, PageIndex page) noexcept {
+        pool.share(page);
+        pool.give_back(std::exchange(pages_[entry], page));
     }
     /// Pages of entries [first, last) that others hold too. An entry beyond the table's end counts where it will be
     /// a page that is written again.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <zse/kv/pool.hpp>
+#include <zse/kv/prefix_cache.hpp>
 
 #include <cstdint>
 #include <limits>
@@ -30,7 +31,9 @@ struct GroupPages {
 class Sequences {
 public:
     Sequences() = default;
-    explicit Sequences(std::vector<GroupPages> groups) : groups_(std::move(groups)) {}
+    /// A cache that is enabled wants groups that keep all tokens in one codec.
+    explicit Sequences(std::vector<GroupPages> groups, const PrefixCache& prefixes = {})
+        : groups_(std::move(groups)), prefixes_(prefixes) {}
 
     [[nodiscard]] const std::vector<GroupPages>& groups() const noexcept { return groups_; }
 
@@ -42,33 +45,91 @@ public:
         }
         return true;
     }
-    /// Whether a new sequence of so many tokens has room now, and one more page in each pool of which it will need
-    /// more on its way to `most_tokens`.
-    [[nodiscard]] bool has_room(std::uint64_t tokens, std::uint64_t most_tokens) const noexcept {
+    /// Whether a sequence that begins with so many tokens, of which it has adopted some, has room now, and one more page
+    /// in each pool of which it will need more on its way to `most_tokens`.
+    [[nodiscard]] bool has_room(std::uint64_t tokens, std::uint64_t most_tokens,
+                                std::uint64_t adopted = 0) const noexcept {
         for (const GroupPages& group : groups_) {
             const Keeping& keeping = group.keeping;
             const std::uint64_t wanted = std::min(keeping.pages(tokens) + 1, keeping.pages(most_tokens));
             const std::uint64_t old = std::min(keeping.old_pages(tokens) + 1, keeping.old_pages(most_tokens));
-            if (wanted > group.pool.available() || old > group.old_pool.available()) return false;
+            if (wanted > available(group.pool) + keeping.pages(adopted)) return false;
+            if (old > group.old_pool.available()) return false;
         }
         return true;
     }
+
+    /// Lets the empty sequence of a slot begin with pages that others computed for the same tokens. Returns how many
+    /// tokens they hold: whole pages, and not all of `tokens`, since something has to be computed.
+    std::uint32_t adopt(Slot slot, std::span<const std::int32_t> tokens) noexcept {
+        if (!prefixes_.enabled()) return 0;
+        const std::uint32_t page_tokens = groups_.front().keeping.page_tokens;
+        std::uint32_t adopted = 0;
+        PrefixCache::Block last = PrefixCache::none;
+        while (adopted + page_tokens < tokens.size()) {
+            last = prefixes_.find(last, tokens.data() + adopted);
+            if (last == PrefixCache::none) break;
+            if (groups_.front().pool.holders(last) == 1) prefixes_.use(last);
+            for (std::uint32_t g = 0; g < groups_.size(); ++g) {
+                groups_[g].tables[slot].adopt(groups_[g].pool, prefixes_.page(last, g));
+            }
+            adopted += page_tokens;
+        }
+        return adopted;
+    }
+    /// Makes the pages of a sequence known that are full once the tokens below `computed` are in them; those below
+    /// `before` were made known already. Where another sequence computed the same page, this one holds that from now on:
+    /// equal prefixes have equal bytes.
+    void seal(Slot slot, std::span<const std::int32_t> tokens, std::uint32_t before, std::uint32_t computed) noexcept {
+        if (!prefixes_.enabled()) return;
+        const PageTable& table = groups_.front().tables[slot];
+        const std::uint32_t page_tokens = groups_.front().keeping.page_tokens;
+        for (std::uint32_t i = before / page_tokens; i < computed / page_tokens; ++i) {
+            const PrefixCache::Block parent = i == 0 ? PrefixCache::none : table.data()[i - 1];
+            const std::int32_t* const part = tokens.data() + std::size_t{i} * page_tokens;
+            const PrefixCache::Block same = prefixes_.find(parent, part);
+            if (same == PrefixCache::none) {
+                for (GroupPages& group : groups_) group.pool.share(group.tables[slot].data()[i]);
+                prefixes_.insert(table.data()[i], parent, part,
+                                 [&](std::uint32_t group) { return groups_[group].tables[slot].data()[i]; });
+                continue;
+            }
+            if (same == table.data()[i]) continue;  // of a fork
+            if (groups_.front().pool.holders(same) == 1) prefixes_.use(same);
+            for (std::uint32_t g = 0; g < groups_.size(); ++g) {
+                groups_[g].tables[slot].replace(groups_[g].pool, i, prefixes_.page(same, g));
+            }
+        }
+    }
+    [[nodiscard]] const PrefixCache& prefixes() const noexcept { return prefixes_; }
+    /// Pages that no sequence holds, kept for later ones; and how many of them gave way so far.
+    [[nodiscard]] std::uint64_t cached() const noexcept { return prefixes_.idle() * groups_.size(); }
+    [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }
 
     /// Makes room for the tokens below `tokens` of a sequence, of which those from `first` on will be written: takes
     /// the pages that are missing, and copies those of them that others hold too. False, and nothing is taken, where
     /// a pool has too few.
     [[nodiscard]] bool reserve(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
+        std::size_t most_missing = 0;  // of free pages, in any pool
         for (GroupPages& group : groups_) {
             const Keeping& keeping = group.keeping;
-            if (!fits(group.tables[slot], group.pool, keeping, first / keeping.page_tokens,
-                      keeping.entries(tokens))) {
-                return false;
+            const PageTable& table = group.tables[slot];
+            const std::size_t entries = keeping.entries(tokens);
+            const std::size_t wanted = pages_wanted(table, group.pool, keeping, first / keeping.page_tokens, entries);
+            if (entries > table.capacity() || wanted > available(group.pool)) return false;
+            if (wanted > group.pool.available()) {
+                most_missing = std::max(most_missing, wanted - group.pool.available());
             }
-            if (keeping.old && !fits(group.old_tables[slot], group.old_pool, group.old_keeping(),
-                                     keeping.first_old_written(first), keeping.old_pages(tokens))) {
+            if (!keeping.old) continue;
+            const PageTable& old = group.old_tables[slot];
+            const std::size_t old_entries = keeping.old_pages(tokens);
+            if (old_entries > old.capacity() ||
+                pages_wanted(old, group.old_pool, group.old_keeping(), keeping.first_old_written(first),
+                             old_entries) > group.old_pool.available()) {
                 return false;
             }
         }
+        for (; most_missing > 0; --most_missing) drop_oldest();
         for (GroupPages& group : groups_) {
             const Keeping& keeping = group.keeping;
             extend(group.tables[slot], group.pool, keeping, first / keeping.page_tokens,
@@ -84,6 +145,12 @@ public:
 
     /// Gives back all pages of a sequence.
     void release(Slot slot) noexcept {
+        const GroupPages& first = groups_.front();
+        for (std::size_t i = prefixes_.enabled() ? first.tables[slot].size() : 0; i-- > 0;) {
+            // The cache holds a page that it knows, and this sequence does.
+            const PageIndex page = first.tables[slot].data()[i];
+            if (prefixes_.knows(page) && first.pool.holders(page) == 2) prefixes_.release(page);
+        }
         for (GroupPages& group : groups_) {
             group.tables[slot].shrink(group.pool, group.keeping, 0);
             if (group.keeping.old) group.old_tables[slot].shrink(group.old_pool, group.old_keeping(), 0);
@@ -116,10 +183,12 @@ public:
         }
         return sum;
     }
-    /// Pages in use in all pools; a shared page counts once.
+    /// Pages in all pools that some sequence holds; a shared page counts once.
     [[nodiscard]] std::uint64_t used() const noexcept {
         std::uint64_t sum = 0;
-        for (const GroupPages& group : groups_) sum += group.pool.used() + group.old_pool.used();
+        for (const GroupPages& group : groups_) {
+            sum += group.pool.used() - prefixes_.idle() + group.old_pool.used();
+        }
         return sum;
     }
     [[nodiscard]] std::uint64_t capacity() const noexcept {
@@ -154,12 +223,19 @@ public:
     }
 
 private:
-    /// Whether a table may grow to `entries` with pages of its own from entry `first` on.
-    static bool fits(const PageTable& table, const PagePool& pool, const Keeping& keeping, std::size_t first,
-                     std::size_t entries) noexcept {
-        return entries <= table.capacity() && table.missing(keeping, std::max(entries, table.size())) +
-                                                      table.shared(pool, keeping, first, entries) <=
-                                                  pool.available();
+    /// Pages that are free, or would be if the cache dropped what no sequence holds.
+    [[nodiscard]] std::size_t available(const PagePool& pool) const noexcept {
+        return pool.available() + prefixes_.idle();
+    }
+    void drop_oldest() noexcept {
+        const PrefixCache::Block block = prefixes_.drop_oldest();
+        for (std::uint32_t g = 0; g < groups_.size(); ++g) groups_[g].pool.give_back(prefixes_.page(block, g));
+        dropped_ += groups_.size();
+    }
+    /// Pages that a table takes to grow to `entries` with pages of its own from entry `first` on.
+    static std::size_t pages_wanted(const PageTable& table, const PagePool& pool, const Keeping& keeping,
+                                    std::size_t first, std::size_t entries) noexcept {
+        return table.missing(keeping, std::max(entries, table.size())) + table.shared(pool, keeping, first, entries);
     }
     static void extend(PageTable& table, PagePool& pool, const Keeping& keeping, std::size_t first,
                        std::size_t entries) noexcept {
@@ -168,6 +244,8 @@ private:
     }
 
     std::vector<GroupPages> groups_;
+    PrefixCache prefixes_;
+    std::uint64_t dropped_ = 0;
 };
 
 }  // namespace kv

@@ -24,6 +24,9 @@ struct Limits {
     std::uint32_t kv_sinks = 0;  ///< pruning: first tokens, which stay
     std::uint32_t kv_heavy =
         0;  ///< pruning: of what is not recent, so many tokens that were attended to most
+    /// Keep pages of sequences that ended, as long as there is room, for prompts that begin alike. Without effect where
+    /// layers drop tokens or code them anew.
+    bool prompt_cache = false;
     bool enforce_eager = false;  ///< enqueue every step anew instead of running captured ones
     std::uint32_t gpu_layers =
         0;  ///< last layers in the gpu tier, the output matrix counting as the first of them

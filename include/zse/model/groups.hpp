@@ -5,6 +5,7 @@
 #include <zse/kv/keeping.hpp>
 #include <zse/kv/page.hpp>
 #include <zse/kv/policy.hpp>
+#include <zse/kv/prefix_cache.hpp>
 #include <zse/memory/plan.hpp>
 #include <zse/model/batch.hpp>
 #include <zse/model/spec.hpp>
@@ -63,6 +64,18 @@ struct StateGroups {
 
     [[nodiscard]] constexpr std::span<const StateGroup> all() const noexcept {
         return {groups.data(), count};
+    }
+    /// Whether every layer keeps all tokens, as they were written.
+    [[nodiscard]] constexpr bool keep_all() const noexcept {
+        for (const StateGroup& group : all()) {
+            if (group.keeping.window != 0 || group.keeping.recent != 0 || group.keeping.old) return false;
+        }
+        return true;
+    }
+    /// What finding prompts again takes: nothing where pages do not keep what they held.
+    [[nodiscard]] constexpr Bytes prompt_cache_bytes(const Limits& limits) const noexcept {
+        if (!limits.prompt_cache || !keep_all()) return 0;
+        return kv::PrefixCache::bytes(groups[0].pages, limits.page_tokens, count);
     }
 };
 

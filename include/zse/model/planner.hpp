@@ -260,6 +260,7 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     plan.add(compute, Kind::logits, saturating_mul(limits.output_rows, spec.vocabulary) * sizeof(float));
     plan.add(Tier::host, Kind::sampling, sampling::scratch_bytes(spec.vocabulary));
     plan.add(Tier::host, Kind::page_tables, ControlLayout::page_table_bytes(groups, limits));
+    plan.add(Tier::host, Kind::prompt_cache, groups.prompt_cache_bytes(limits));
     plan.add(Tier::host, Kind::tokenizer, spec.tokenizer_bytes);
     plan.add(Tier::host, Kind::control,
              ControlLayout::bytes(spec, limits, groups.count, Llama<Attention>::operations(spec, limits)));

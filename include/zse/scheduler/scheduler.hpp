@@ -82,20 +82,25 @@ public:
     void submit(const Demand& demand) { waiting_.push_back(demand); }
 
     /// Lets preempted sequences go on, and gives waiting requests free slots, in order, as pages allow. Calls
-    /// admitted(slot, demand) for each new one; where that throws, the request stays at the head of the queue.
-    template <class Admitted>
-    void admit(const Admitted& admitted) {
+    /// admitted(slot, demand) for each new one; where that throws, the request stays at the head of the queue. Before
+    /// that, adopt(slot, demand) may give a slot pages that were computed for the same tokens; it returns how many tokens
+    /// they hold, fewer than the sequence has. `demand.prompt_tokens` are then those that the sequence has.
+    template <class Adopt, class Admitted>
+    void admit(const Adopt& adopt, const Admitted& admitted) {
         for (const Slot slot : order_) {
             Sequence& s = running_[slot];
             if (!s.paused) continue;
-            if (!enter(slot, s.length, s.demand.most_tokens)) return;
+            const std::optional<std::uint32_t> adopted = enter(slot, s.demand, adopt);
+            if (!adopted) return;
+            s.computed = *adopted;
             s.paused = false;
             count_running();
         }
         for (Slot slot = 0; slot < running_.size() && !waiting_.empty(); ++slot) {
             if (running_[slot].active) continue;
             const Demand demand = waiting_.front();
-            if (!enter(slot, demand.prompt_tokens, demand.most_tokens)) return;
+            const std::optional<std::uint32_t> adopted = enter(slot, demand, adopt);
+            if (!adopted) return;
             try {
                 admitted(slot, demand);
             } catch (...) {
@@ -103,11 +108,16 @@ public:
                 throw;
             }
             waiting_.pop_front();
-            running_[slot] = {demand, demand.prompt_tokens, 0, 0, true, false};
+            running_[slot] = {demand, demand.prompt_tokens, *adopted, *adopted, true, false};
             order_.push_back(slot);
             ++counts_.admitted;
             count_running();
         }
+    }
+
+    template <class Admitted>
+    void admit(const Admitted& admitted) {
+        admit([](Slot, const Demand&) noexcept { return 0u; }, admitted);
     }
 
     /// The rows of the next step: one for each sequence that generates, then prompt chunks, oldest first,
@@ -220,10 +230,18 @@ private:
         bool paused = false;  ///< preempted: it has no pages
     };
 
-    /// Takes the pages with which a sequence begins or goes on; false where they are not free.
-    bool enter(Slot slot, std::uint32_t tokens, std::uint32_t most_tokens) noexcept {
-        if (budget_.admission == Admission::reserve) return pages_->reserve(slot, 0, most_tokens);
-        return pages_->has_room(tokens, most_tokens) && pages_->reserve(slot, 0, tokens);
+    /// Takes the pages with which a sequence begins or goes on, and returns the tokens in those that it adopted; none
+    /// where they are not free.
+    template <class Adopt>
+    std::optional<std::uint32_t> enter(Slot slot, const Demand& demand, const Adopt& adopt) noexcept {
+        const std::uint32_t adopted = adopt(slot, demand);
+        const bool reserved = budget_.admission == Admission::reserve;
+        if ((reserved || pages_->has_room(demand.prompt_tokens, demand.most_tokens, adopted)) &&
+            pages_->reserve(slot, adopted, reserved ? demand.most_tokens : demand.prompt_tokens)) {
+            return adopted;
+        }
+        pages_->release(slot);
+        return std::nullopt;
     }
     /// Takes the pages that the next rows of a sequence need, from the latest admitted if there are no others.
     bool has_pages(Slot slot, std::uint32_t rows) noexcept {
