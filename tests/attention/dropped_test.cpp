@@ -10,33 +10,8 @@ using namespace kept;
 using cached::same_bits;
 using support::on_each_isa;
 
-struct Rows {
-    std::size_t first, last;
-};
 // Of a stretch of 256 that begins at 512 or 768: its first row, its last, and blocks at both ends and between.
 constexpr Rows all_rows[] = {{512, 513}, {512, 530}, {600, 618}, {767, 768}, {750, 768}, {768, 790}};
-
-/// Rows on every instruction set near the formula; in a block, one by one and spread with the same bits.
-template <class Tokens, class Pages>
-void expect_rows(const Tokens& sequence, Pages& cache, const Rows& rows, const Seen& seen,
-                 const std::string& what) {
-    const auto truth = sequence.truth(rows.first, rows.last, seen, true);
-    expect_near(cache.template attend<reference>({}, rows.first, rows.last, seen),
-                sequence.truth(rows.first, rows.last, seen, false), what + " by the reference");
-    on_each_isa([&](Isa isa) {
-        const auto block = cache.template attend<flash<>>({isa}, rows.first, rows.last, seen);
-        expect_near(block, truth, what);
-        std::vector<float> single, spread;
-        for (std::size_t row = rows.first; row < rows.last; ++row) {
-            const auto one = cache.template attend<flash<>>({isa}, row, row + 1, seen);
-            const auto two = cache.template attend<flash<>>({isa, 2}, row, row + 1, seen);
-            single.insert(single.end(), one.begin(), one.end());
-            spread.insert(spread.end(), two.begin(), two.end());
-        }
-        EXPECT_TRUE(same_bits(single, block)) << what << ", one by one";
-        EXPECT_TRUE(same_bits(spread, block)) << what << ", spread";
-    });
-}
 
 /// Where the stretch of `first` begins, less `recent` tokens.
 std::uint32_t boundary(std::size_t first, std::uint32_t recent) {

@@ -9,33 +9,6 @@ using namespace kept;
 using cached::same_bits;
 using support::on_each_isa;
 
-struct Rows {
-    std::size_t first, last;
-};
-
-/// Rows [first, last) on every instruction set near the formula, in a block and one by one, where a single row is also
-/// spread over two threads; all with the same bits.
-template <class K, class V>
-void expect_rows(const Sequence<K, V>& sequence, Cache<K, V>& cache, const Rows& rows, std::uint32_t window,
-                 const std::string& what) {
-    const Seen seen{window, 0, 0};
-    const auto truth = sequence.truth(rows.first, rows.last, seen, true);
-    expect_near(cache.template attend<reference>({}, rows.first, rows.last, seen),
-                sequence.truth(rows.first, rows.last, seen, false), what + " by the reference");
-    on_each_isa([&](Isa isa) {
-        const auto block = cache.template attend<flash<>>({isa}, rows.first, rows.last, seen);
-        expect_near(block, truth, what);
-        std::vector<float> single, spread;
-        for (std::size_t row = rows.first; row < rows.last; ++row) {
-            const auto one = cache.template attend<flash<>>({isa}, row, row + 1, seen);
-            const auto two = cache.template attend<flash<>>({isa, 2}, row, row + 1, seen);
-            single.insert(single.end(), one.begin(), one.end());
-            spread.insert(spread.end(), two.begin(), two.end());
-        }
-        EXPECT_TRUE(same_bits(single, block)) << what << ", one by one";
-        EXPECT_TRUE(same_bits(spread, block)) << what << ", spread";
-    });
-}
 
 template <class K, class V>
 void expect_windows(std::size_t group, std::uint32_t page_tokens, const std::vector<std::uint32_t>& windows) {
@@ -47,7 +20,7 @@ void expect_windows(std::size_t group, std::uint32_t page_tokens, const std::vec
         // The first rows, rows around multiples of 256 and of a page, and a block that begins and ends anywhere.
         for (const Rows& rows :
              {Rows{0, 3}, Rows{254, 258}, Rows{511, 514}, Rows{767, 769}, Rows{523, 541}, Rows{781, 800}}) {
-            expect_rows(sequence, cache, rows, window,
+            expect_rows(sequence, cache, rows, Seen{window, 0, 0},
                         zse::text(K::name, "/", V::name, " group ", group, " page ", page_tokens, " window ",
                                   window, " rows ", rows.first, " to ", rows.last));
             if (testing::Test::HasFailure()) return;

@@ -2,30 +2,12 @@
 // Captured steps: the same tokens as steps that are enqueued anew, no allocation, and a count of those that fell back.
 // rows: 64
 #include <gtest/gtest.h>
+#include <support/counted_new.hpp>
 #include <support/tiny_engine.hpp>
 
-#include <atomic>
 #include <bit>
-#include <cstdlib>
 #include <map>
-#include <new>
 #include <type_traits>
-
-namespace {
-std::atomic<std::size_t> allocations{0};
-}
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-    allocations.fetch_add(1);
-    if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-    std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-    std::free(memory);
-}
 
 namespace {
 
@@ -124,10 +106,10 @@ TEST(Captured, NothingIsAllocatedInAnySetting) {
             engine->submit(std::move(request));
         }
         while (engine->counters().generated_tokens < limits.batch) engine->step();
-        const std::size_t before = allocations.load();
+        const std::size_t before = support::allocations.load();
         const std::uint64_t made = engine->counters().generated_tokens;
         for (int i = 0; i < 120; ++i) engine->step();
-        EXPECT_EQ(allocations.load() - before, 0u) << engine->description();
+        EXPECT_EQ(support::allocations.load() - before, 0u) << engine->description();
         EXPECT_GT(engine->counters().generated_tokens, made + 100);
         return engine->scheduling().preempted;
     };

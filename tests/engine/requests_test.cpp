@@ -3,30 +3,11 @@
 // in a step.
 // rows: 61 76
 #include <gtest/gtest.h>
+#include <support/counted_new.hpp>
 #include <support/expect_error.hpp>
 #include <support/tiny_engine.hpp>
 
-#include <atomic>
-#include <cstdlib>
 #include <map>
-#include <new>
-
-namespace {
-std::atomic<std::size_t> allocations{0};
-}
-
-// Counts every allocation of this program.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-    allocations.fetch_add(1);
-    if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-    std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-    std::free(memory);
-}
 
 namespace {
 
@@ -128,9 +109,9 @@ TEST(Requests, NoAllocationBetweenTokens) {
         }
         engine->step();  // admits, computes the prompts
         engine->step();
-        const std::size_t before = allocations.load();
+        const std::size_t before = support::allocations.load();
         for (int i = 0; i < 90; ++i) ASSERT_EQ(engine->step().size(), 4u);
-        EXPECT_EQ(allocations.load() - before, 0u) << "temperature " << temperature;
+        EXPECT_EQ(support::allocations.load() - before, 0u) << "temperature " << temperature;
     }
 }
 

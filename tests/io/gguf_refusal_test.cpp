@@ -2,6 +2,7 @@
 // Broken GGUF files: each kind of damage has its own error, and none costs memory beyond the file's size.
 #include <zse/io/gguf.hpp>
 
+#include <support/counted_new.hpp>
 #include <support/expect_error.hpp>
 #include <support/gguf_writer.hpp>
 
@@ -9,30 +10,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
-
-namespace {
-std::size_t allocated = 0;  // bytes asked of operator new so far, in this single-threaded program
-}
-
-// Counting global allocation is the only way to see what a hostile count makes the reader reserve.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-    allocated += size;
-    if (void* const memory = std::malloc(size == 0 ? 1 : size)) return memory;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-    std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-    std::free(memory);
-}
 
 namespace {
 
@@ -288,12 +270,12 @@ std::vector<Refusal> refusals() {
 TEST(GgufRefusal, EachDamageHasItsError) {
     for (const Refusal& refusal : refusals()) {
         SCOPED_TRACE(refusal.name);
-        const std::size_t before = allocated;
+        const std::size_t before = support::allocated_bytes;
         try {
             Gguf::parse(refusal.image, "model.gguf");
             ADD_FAILURE() << "no error";
         } catch (const Error& error) {
-            const std::size_t used = allocated - before;
+            const std::size_t used = support::allocated_bytes - before;
             const std::string message = error.what();
             EXPECT_EQ(zse::name(error.code()), zse::name(refusal.code)) << message;
             EXPECT_EQ(message.find("model.gguf: "), 0u) << message;
@@ -338,7 +320,7 @@ TEST(GgufRefusal, NoSingleWrongByteDoesHarm) {
         for (const int value : {0x00, 0x01, 0x7f, 0x80, 0xff}) {
             Image damaged = whole;
             damaged[at] = static_cast<std::byte>(value);
-            const std::size_t before = allocated;
+            const std::size_t before = support::allocated_bytes;
             try {
                 const Gguf gguf = Gguf::parse(damaged, "model.gguf");
                 std::size_t sum = 0;
@@ -353,7 +335,7 @@ TEST(GgufRefusal, NoSingleWrongByteDoesHarm) {
                 EXPECT_TRUE(error.code() == ErrorCode::corrupt || error.code() == ErrorCode::unsupported)
                     << error.what();
             }
-            EXPECT_LE(allocated - before, 8192 + 16 * whole.size());
+            EXPECT_LE(support::allocated_bytes - before, 8192 + 16 * whole.size());
         }
     }
     EXPECT_GT(refused, 500u);

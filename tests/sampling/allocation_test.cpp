@@ -5,42 +5,13 @@
 #include <zse/sampling/stop.hpp>
 
 #include <gtest/gtest.h>
+#include <support/counted_new.hpp>
 
-#include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
-
-namespace {
-std::atomic<std::size_t> allocations{0};
-}
-
-// All other forms of new of the standard library end in one of these two. Over-aligned types do not occur
-// here.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-    allocations.fetch_add(1, std::memory_order_relaxed);
-    if (void* const memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new[](std::size_t bytes) {
-    return ::operator new(bytes);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-    std::free(memory);
-}
-[[gnu::noinline]] void operator delete[](void* memory) noexcept {
-    std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-    std::free(memory);
-}
-[[gnu::noinline]] void operator delete[](void* memory, std::size_t) noexcept {
-    std::free(memory);
-}
 
 namespace {
 
@@ -48,9 +19,9 @@ using zse::sampling::Sampler;
 using zse::sampling::StopMatcher;
 
 TEST(Allocation, TheCounterCounts) {
-    const std::size_t before = allocations;
+    const std::size_t before = support::allocations;
     auto* const volatile number = new int(3);
-    EXPECT_EQ(allocations, before + 1);
+    EXPECT_EQ(support::allocations, before + 1);
     delete number;
 }
 
@@ -72,14 +43,14 @@ TEST(Allocation, ChoosingATokenTakesNothingFromTheHeap) {
                        .repetition_window = 64});
 
     std::int64_t sum = 0;
-    const std::size_t before = allocations;
+    const std::size_t before = support::allocations;
     for (std::uint64_t position = 0; position < 20; ++position) {
         const zse::sampling::Row row{
             .logits = logits, .history = history, .mask = {mask}, .position = position};
         sum += greedy.sample(row, bytes).value();
         sum += all.sample(row, bytes).value();
     }
-    EXPECT_EQ(allocations, before);
+    EXPECT_EQ(support::allocations, before);
     EXPECT_GT(sum, 0);
 }
 
@@ -88,10 +59,10 @@ TEST(Allocation, MatchingStopStringsTakesNothingFromTheHeap) {
     StopMatcher matcher(strings);
     constexpr std::string_view piece = " a piece with the start of </answer of";
     std::size_t passed = 0;
-    const std::size_t before = allocations;
+    const std::size_t before = support::allocations;
     for (int i = 0; i < 1000; ++i) passed += matcher.push(piece).size();
     passed += matcher.finish().size();
-    EXPECT_EQ(allocations, before);
+    EXPECT_EQ(support::allocations, before);
     EXPECT_EQ(passed, 1000 * piece.size());
 }
 
