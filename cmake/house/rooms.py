@@ -36,6 +36,7 @@ LEVEL = {room: level for level, line in enumerate(ORDER) for room in line.split(
 LIBRARIES = {
     "boost/hana": ("policy", "engine"),
     "pcre2.h": ("tokenizer",),
+    "yaml-cpp/": ("config",),
     "fmt/": (),
     "nlohmann/": (),
     "CLI/": (),

@@ -4,14 +4,16 @@
 
 #include <CLI/CLI.hpp>
 
+#include <zse/config/tier.hpp>
 #include <zse/memory/arena.hpp>
-#include <zse/model/budget.hpp>
+#include <zse/model/settle.hpp>
 #include <zse/scheduler/scheduler.hpp>
 
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace zse_cli {
 
@@ -21,11 +23,15 @@ inline constexpr std::uint32_t all_layers = ~std::uint32_t{0};
 /// What decides how much memory may be taken, and what of the model lies where.
 struct BudgetOptions {
     zse::model::BudgetRequest request;
-    std::optional<zse::Size> kv;              ///< bytes of all pages of KV; none: batch times context
-    std::optional<std::uint32_t> gpu_layers;  ///< none: as many as the gpu tier holds
+    std::optional<zse::Size> kv;                    ///< bytes of all pages of KV; none: batch times context
+    std::vector<zse::config::TierConfig> kv_tiers;  ///< what of KV lies where, at most; empty: not said
+    std::optional<std::uint32_t> gpu_layers;        ///< none: as many as the gpu tier holds
 
     /// Declares the options on a command.
     void declare(CLI::App& command);
+    void declare_kv_tiers(CLI::App& command);
+    /// The caps that kv_tiers state.
+    [[nodiscard]] zse::model::KvCaps kv_caps() const;
 };
 
 /// What is kept of keys and values.
@@ -52,7 +58,7 @@ struct RunningOptions {
 
 /// What decides how much memory an engine holds, and how fast it runs.
 struct ModelOptions {
-    std::string model;
+    std::string model;  ///< empty: not named
     BudgetOptions budget;
     KvOptions kv;
     RunningOptions running;
@@ -68,9 +74,18 @@ struct ModelOptions {
 
     /// Declares MODEL and the options on a command.
     void declare(CLI::App& command);
+    /// The model's file; throws usage where none is named.
+    [[nodiscard]] const std::string& file() const;
     /// Declares the options alone.
     void declare_settings(CLI::App& command);
 };
+
+/// Declares --config.
+void declare_config(CLI::App& command);
+
+/// Fills options of a command that were not given as flags from the environment and from the file of --config. Throws
+/// usage, with the place, where a value there is wrong.
+void configure(CLI::App& command);
 
 /// Runs after parsing; returns the exit status.
 using Action = std::function<int()>;

@@ -49,6 +49,7 @@ int main(int argc, char** argv) {
     zse_cli::declare_benchmark(app, action);
     try {
         app.parse(with_long_names(argc, argv));
+        for (CLI::App* command : app.get_subcommands()) zse_cli::configure(*command);
         const int status = action();
         if (std::fflush(stdout) != 0) {
             fmt::print(stderr, "zse: unreadable: the output could not be written\n");

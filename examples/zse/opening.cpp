@@ -55,6 +55,7 @@ void BudgetOptions::declare(CLI::App& command) {
         ->group("Memory");
     size("--kv-cache-memory", kv,
          "bytes of all pages of KV, auto: what the tier has left; default: batch times context");
+    declare_kv_tiers(command);
     command
         .add_option_function<std::string>(
             "--gpu-layers,--n-gpu-layers",
@@ -155,13 +156,14 @@ void RunningOptions::declare(CLI::App& command) {
 }
 
 void ModelOptions::declare(CLI::App& command) {
-    command.add_option("MODEL,-m,--model", model, "model file (.gguf)")->required();
+    command.add_option("MODEL,-m,--model", model, "model file (.gguf)");
     declare_settings(command);
 }
 
 void ModelOptions::declare_settings(CLI::App& command) {
     // A step of advice can be added at the end of a command: what is said last counts.
     command.option_defaults()->take_last();
+    declare_config(command);
     budget.declare(command);
     command.add_option("--weights", weights, "precision of weights")
         ->check(CLI::IsMember({"as-stored", "f32", "f16", "bf16", "int8", "nf4", "q4_0", "q4_1", "q8_0"}))
@@ -270,7 +272,7 @@ zse::model::Planner planner_of(const zse::ModelSpec& spec, const std::string& at
 
 Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
     Chosen chosen{
-        zse::io::Gguf::open(options.model), {}, choice_of(options), {}, {}, {}, options.running, {}};
+        zse::io::Gguf::open(options.file()), {}, choice_of(options), {}, {}, {}, options.running, {}};
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {
@@ -296,6 +298,7 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     wish.setting = {chosen.choice.weights, chosen.choice.kv, limits_of(options, machine, output_rows)};
     wish.gpu_layers_open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
     wish.kv = options.budget.kv;
+    wish.kv_caps = options.budget.kv_caps();
     wish.layers = chosen.spec.layers;
     wish.trained_context = chosen.spec.trained_context;
     wish.least_context = least_context;

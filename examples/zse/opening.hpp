@@ -6,7 +6,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include <zse/model/settle.hpp>
 #include <zse/system/hardware.hpp>
 #include <zse_engines.hpp>
 

@@ -107,6 +107,7 @@ Planned planned_of(const PlanOptions& options) {
     wish.setting = {choice.weights, choice.kv, limits_of(model, machine, 0)};
     wish.gpu_layers_open = !model.budget.gpu_layers && planned.budget.gpu.cap != 0;
     wish.kv = model.budget.kv;
+    wish.kv_caps = model.budget.kv_caps();
     wish.layers = planned.layers();
     wish.trained_context = planned.trained_context();
     clamp_gpu_layers(wish.setting.limits, wish.layers);

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <iostream>
 #include <iterator>
+#include <tuple>
 
 namespace zse_cli {
 namespace {
@@ -176,6 +177,7 @@ int chat(zse::AnyEngine& engine, const RunOptions& options) {
 }
 
 int run(RunOptions& options) {
+    std::ignore = options.model.file();  // before a prompt is waited for
     zse::sampling::validate(options.sampling);
     const bool terminal = ::isatty(STDIN_FILENO) == 1;
     if (!options.has_prompt && !terminal) {
@@ -211,7 +213,7 @@ void declare_run(CLI::App& app, Action& action) {
     auto options = std::make_shared<RunOptions>();
     CLI::App* command = app.add_subcommand("run", "answer a prompt, or chat on a terminal");
     options->model.declare(*command);
-    command->add_option("PROMPT", options->prompt,
+    command->add_option("PROMPT,--prompt", options->prompt,
                         "what to answer; without it: standard input, or a chat on a terminal");
     command->add_option("--system", options->system, "the system message");
     command->add_flag("--raw", options->raw, "continue the text as it is: no chat template");

@@ -32,7 +32,7 @@ struct TextOptions {
 };
 
 int tokenize(const TextOptions& options) {
-    const auto file = zse::io::Gguf::open(options.model.model);
+    const auto file = zse::io::Gguf::open(options.model.file());
     const auto vocabulary = zse::engine::vocabulary_from_gguf(file);
     zse::tokenizer::EncodeOptions how;
     how.add_special = how.parse_special = !options.no_special;

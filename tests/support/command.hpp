@@ -29,13 +29,15 @@ inline std::string read_all(const std::filesystem::path& path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-/// `arguments` are words of a shell; `input` goes to standard input.
+/// `arguments` are words of a shell; `input` goes to standard input. ZSE_MODEL, which the build sets for tests, is an
+/// option to zse, and so is taken out of the environment.
 inline Outcome run_command(const std::string& program, const std::string& arguments,
                            const std::string& input = "") {
     const TemporaryDirectory directory;
     std::ofstream(directory / "in", std::ios::binary) << input;
-    const std::string line = "'" + program + "' " + arguments + " <'" + (directory / "in").string() + "' >'" +
-                             (directory / "out").string() + "' 2>'" + (directory / "err").string() + "'";
+    const std::string line = "env -u ZSE_MODEL '" + program + "' " + arguments + " <'" +
+                             (directory / "in").string() + "' >'" + (directory / "out").string() + "' 2>'" +
+                             (directory / "err").string() + "'";
     const int status = std::system(line.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128, read_all(directory / "out"),
             read_all(directory / "err")};

@@ -2,12 +2,12 @@
 // Finding a public model by what users call it, and the nearest name to one that is not known.
 #pragma once
 
+#include <zse/core/nearest.hpp>
 #include <zse/core/size.hpp>
 #include <zse/model/models.hpp>
 
 #include <algorithm>
 #include <string>
-#include <vector>
 
 namespace zse::inline v1 {
 namespace models {
@@ -36,22 +36,6 @@ inline std::string plain(std::string_view name) {
     return joined;
 }
 
-/// Letters to change, add or drop to make one word of the other (Levenshtein 1966).
-inline std::size_t distance(std::string_view a, std::string_view b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-    for (std::size_t i = 1; i <= a.size(); ++i) {
-        std::size_t diagonal = row[0];
-        row[0] = i;
-        for (std::size_t j = 1; j <= b.size(); ++j) {
-            const std::size_t changed = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-            diagonal = row[j];
-            row[j] = std::min({changed, row[j] + 1, row[j - 1] + 1});
-        }
-    }
-    return row[b.size()];
-}
-
 }  // namespace detail
 
 /// The model of this name: "llama3-8b", "Llama-3-8B" and "meta-llama/Meta-Llama-3-8B-Instruct" are one. Null where
@@ -68,8 +52,7 @@ inline const Named* find(std::string_view name) {
 inline const Named& nearest(std::string_view name) {
     const std::string wanted = detail::plain(name.substr(0, 100));
     return *std::min_element(all.begin(), all.end(), [&](const Named& a, const Named& b) {
-        return detail::distance(detail::plain(a.name), wanted) <
-               detail::distance(detail::plain(b.name), wanted);
+        return distance(detail::plain(a.name), wanted) < distance(detail::plain(b.name), wanted);
     });
 }
 

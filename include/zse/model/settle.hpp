@@ -7,11 +7,23 @@
 namespace zse::inline v1 {
 namespace model {
 
+/// Bytes of KV that tiers hold at most, where the user says so. Caps, not demands: more than there is means nothing.
+struct KvCaps {
+    std::optional<Bytes> gpu, host;
+
+    [[nodiscard]] bool any() const noexcept { return gpu || host; }
+    [[nodiscard]] bool hold(const memory::Plan& plan) const noexcept {
+        return plan.gpu[memory::Kind::kv] <= gpu.value_or(plan.gpu[memory::Kind::kv]) &&
+               plan.host[memory::Kind::kv] <= host.value_or(plan.host[memory::Kind::kv]);
+    }
+};
+
 /// A setting with what is left open in it.
 struct Wish {
     Setting setting;               ///< a context of 0 is left open
     bool gpu_layers_open = false;  ///< as many as fit
     std::optional<Size> kv;  ///< bytes of all pages; automatic: what the tier has left; none: batch * context
+    KvCaps kv_caps;
     std::uint32_t layers = 0;  ///< of the model
     std::uint32_t trained_context = 0;
     std::uint32_t least_context = 0;  ///< an open context is no shorter, whether it fits or not
@@ -21,9 +33,11 @@ namespace detail {
 
 /// The pool of a setting whose context is known; none where it cannot hold one sequence.
 inline std::optional<Setting> with_pool(const Planner& plan, const Setting& setting, const Budget& budget,
-                                        const std::optional<Size>& kv) {
-    if (!kv) return setting;
+                                        const std::optional<Size>& kv, const KvCaps& caps) {
+    if (!kv && (!caps.any() || caps.hold(plan(setting)))) return setting;
     const auto tokens = largest_pool(plan, setting, [&](const memory::Plan& planned) {
+        if (!caps.hold(planned)) return false;
+        if (!kv) return true;
         return kv->automatic ? budget.holds(planned) : planned.of(memory::Kind::kv) <= kv->bytes;
     });
     if (!tokens) return std::nullopt;
@@ -40,18 +54,19 @@ inline std::optional<Setting> with_pool(const Planner& plan, const Setting& sett
 /// Layers and pool of a setting whose context is known; none where no choice of them fits.
 inline std::optional<Setting> placed(const Planner& plan, const Wish& wish, const Setting& setting,
                                      const Budget& budget) {
-    if (!wish.gpu_layers_open) return with_pool(plan, setting, budget, wish.kv);
+    if (!wish.gpu_layers_open) return with_pool(plan, setting, budget, wish.kv, wish.kv_caps);
     // Layers first, with the smallest pool, since layers in the first tier are worth more than waiting sequences.
     Setting least = setting;
     if (wish.kv && wish.kv->automatic) least.limits.kv_tokens = setting.limits.context;
-    if (wish.kv && !wish.kv->automatic) {
-        const auto pooled = with_pool(plan, setting, budget, wish.kv);
+    if (wish.kv ? !wish.kv->automatic : wish.kv_caps.any()) {
+        const auto pooled = with_pool(plan, setting, budget, wish.kv, wish.kv_caps);
         if (!pooled) return std::nullopt;
         least = *pooled;
     }
     const auto layers = most_gpu_layers(plan, least, budget, wish.layers);
     if (!layers) return std::nullopt;
-    return with_pool(plan, with(setting, [&](Limits& l) { l.gpu_layers = *layers; }), budget, wish.kv);
+    return with_pool(plan, with(setting, [&](Limits& l) { l.gpu_layers = *layers; }), budget, wish.kv,
+                     wish.kv_caps);
 }
 
 }  // namespace detail
@@ -89,8 +104,13 @@ inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budge
         return *found;
     }
     // Nothing fits. A pool that cannot hold a sequence is the user's contradiction, whatever the budget.
-    const auto pooled =
-        wish.kv && !wish.kv->automatic ? detail::with_pool(plan, setting, budget, wish.kv) : setting;
+    const std::optional<Size> stated = wish.kv && !wish.kv->automatic ? wish.kv : std::nullopt;
+    const auto pooled = detail::with_pool(plan, setting, budget, stated, wish.kv_caps);
+    if (!pooled && (!stated || detail::with_pool(plan, setting, budget, stated, {}))) {
+        throw Error(ErrorCode::usage,
+                    text("the tiers for KV do not hold one sequence of ", setting.limits.context,
+                         " tokens; raise their size (--kv-tier), or lower --max-context"));
+    }
     if (!pooled) {
         throw Error(ErrorCode::usage,
                     text("--kv-cache-memory ", wish.kv->bytes, " does not hold one sequence of ",

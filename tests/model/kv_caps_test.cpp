@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Caps on KV tier by tier: a pool shrinks to them, and one that is larger than need changes nothing.
+// rows: 106
+#include <gtest/gtest.h>
+#include <support/expect_error.hpp>
+
+#include <zse/engine.hpp>
+#include <zse/model/models.hpp>
+#include <zse/model/settle.hpp>
+
+namespace {
+
+using namespace zse::model;
+using zse::Bytes;
+using zse::GB;
+using zse::Limits;
+using zse::MB;
+using zse::Size;
+using zse::memory::Kind;
+using zse::memory::Plan;
+
+using Tiered = zse::Engine<zse::tiers::chain<zse::tiers::arena, zse::tiers::host>>;
+constexpr const zse::ModelSpec& spec = zse::models::llama3_8b;
+
+Budget stated(Bytes gpu, Bytes host) {
+    BudgetRequest request;
+    request.gpu = Size{false, gpu};
+    request.host = Size{false, host};
+    return budget_of(request, {});
+}
+Wish wish_for(Limits limits) {
+    Wish wish;
+    limits.output_rows = limits.batch;
+    wish.setting = {"as-stored", "f16", limits};
+    wish.layers = spec.layers;
+    wish.trained_context = spec.trained_context;
+    return wish;
+}
+
+TEST(KvCaps, APoolShrinksToTheCapOfItsTier) {
+    const Planner plan = planner_of<Tiered>(spec);
+    Wish wish = wish_for({.context = 4096, .batch = 8});
+    const Setting whole = settle(plan, wish, stated(0, GB(30)));
+    EXPECT_EQ(plan(whole).host[Kind::kv], Bytes{8} * 4096 * 131'072);
+    wish.kv_caps.host = GB(1);
+    const Plan capped = plan(settle(plan, wish, stated(0, GB(30))));
+    EXPECT_LE(capped.host[Kind::kv], GB(1));
+    EXPECT_GT(capped.host[Kind::kv] + 2 * capped.pools[0].page_bytes, GB(1));
+    wish.kv = Size{true, 0};  // all that is left would be more
+    EXPECT_EQ(plan(settle(plan, wish, stated(0, GB(30)))).host[Kind::kv], capped.host[Kind::kv]);
+    wish.kv = Size{false, MB(600)};  // and this is less
+    EXPECT_LE(plan(settle(plan, wish, stated(0, GB(30)))).host[Kind::kv], MB(600));
+}
+
+TEST(KvCaps, MoreThanThereIsMeansNothing) {
+    const Planner plan = planner_of<Tiered>(spec);
+    Wish wish = wish_for({.context = 4096, .batch = 2});
+    const Setting whole = settle(plan, wish, stated(0, GB(20)));
+    wish.kv_caps = {GB(500), GB(32)};
+    EXPECT_EQ(settle(plan, wish, stated(0, GB(20))).limits, whole.limits);
+}
+
+TEST(KvCaps, EachTierHasItsOwn) {
+    const Planner plan = planner_of<Tiered>(spec);
+    Wish wish = wish_for({.context = 4096, .batch = 8});
+    wish.setting.limits.gpu_layers = 17;  // the output matrix and half of the layers
+    const Budget budget = stated(GB(20), GB(20));
+    wish.kv_caps.gpu = MB(800);
+    const Plan by_gpu = plan(settle(plan, wish, budget));
+    EXPECT_LE(by_gpu.gpu[Kind::kv], MB(800));
+    EXPECT_EQ(by_gpu.gpu[Kind::kv], by_gpu.host[Kind::kv]) << "a page has all layers of both";
+    wish.kv_caps.host = MB(600);
+    EXPECT_LE(plan(settle(plan, wish, budget)).host[Kind::kv], MB(600));
+    wish.gpu_layers_open = true;
+    const Plan open = plan(settle(plan, wish, budget));
+    EXPECT_TRUE(wish.kv_caps.hold(open));
+    EXPECT_TRUE(budget.holds(open));
+}
+
+TEST(KvCaps, AnOpenContextIsWhatTheyHold) {
+    const Planner plan = planner_of<Tiered>(spec);
+    Wish wish = wish_for({});
+    wish.kv_caps.host = MB(100);
+    EXPECT_EQ(settle(plan, wish, stated(0, GB(30))).limits.context, MB(100) / 131'072 / 16 * 16);
+}
+
+TEST(KvCaps, TooLittleForOneSequenceIsAContradiction) {
+    const Planner plan = planner_of<Tiered>(spec);
+    Wish wish = wish_for({.context = 4096});
+    wish.kv_caps.host = MB(100);
+    support::expect_error([&] { settle(plan, wish, stated(0, GB(30))); }, zse::ErrorCode::usage,
+                          {"4096 tokens", "--kv-tier", "--max-context"});
+}
+
+}  // namespace
