@@ -111,8 +111,8 @@ void KvOptions::declare(CLI::App& command) {
         "of dropped tokens, those that stay because they were attended to most: a multiple of 1,024 for each "
         "key head");
     command
-        .add_flag_callback("--no-prompt-cache,--no-enable-prefix-caching", [this] { prompt_cache = false; },
-                           "compute every prompt whole, also where one before began alike")
+        .add_flag("--enable-prefix-caching,!--no-enable-prefix-caching,!--no-prompt-cache", prompt_cache,
+                  "keep pages of prompts and answers for prompts that begin alike (default), or do not")
         ->group("KV");
 }
 

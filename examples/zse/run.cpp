@@ -123,7 +123,8 @@ void print_stats(const Answer& result, const zse::AnyEngine& engine) {
                result.generation_seconds, result.generation_rate(), zse::engine::name(result.finish));
     const zse::engine::Counters& counters = engine.counters();
     if (engine.limits().prompt_cache) {
-        fmt::print(stderr, "prompt cache: {} tokens of {} prompts were not computed again, {} pages are kept\n",
+        fmt::print(stderr,
+                   "prompt cache: {} tokens of {} prompts were not computed again, {} pages are kept\n",
                    counters.prompt_hit_tokens, counters.prompt_hits, engine.page_use().cached);
     }
     print_memory(stderr, engine);

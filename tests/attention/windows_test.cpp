@@ -9,7 +9,6 @@ using namespace kept;
 using cached::same_bits;
 using support::on_each_isa;
 
-
 template <class K, class V>
 void expect_windows(std::size_t group, std::uint32_t page_tokens, const std::vector<std::uint32_t>& windows) {
     const Shape shape{32, 64, 2, group};

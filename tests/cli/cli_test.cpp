@@ -167,7 +167,8 @@ TEST_F(Cli, PruningBoundsThePages) {
 }
 
 TEST_F(Cli, AConversationFindsWhatItComputedBefore) {
-    const std::string model = "run '" + support::smollm2_path().string() + "' 'Hi' --max-tokens 5 -c 512 --json ";
+    const std::string model =
+        "run '" + support::smollm2_path().string() + "' 'Hi' --max-tokens 5 -c 512 --json ";
     const auto json = zse(model).json();
     EXPECT_EQ(json["prompt_cache"]["hits"], 0);
     EXPECT_GT(json["prompt_cache"]["pages"], 0) << "the prompt's pages are kept";

@@ -77,7 +77,8 @@ TEST(PromptCache, ARepeatedPromptComputesItsLastTokensOnly) {
 }
 
 TEST(PromptCache, AChangedTokenHidesAllBehindIt) {
-    const auto engine = tiny().open<Int8>({.context = 400, .batch = 2, .step_tokens = 64, .prompt_cache = true});
+    const auto engine =
+        tiny().open<Int8>({.context = 400, .batch = 2, .step_tokens = 64, .prompt_cache = true});
     const auto prompt = support::tiny_prompt(1, 100);
     answer(*engine, request(prompt, 5));
     for (const std::size_t changed : {0u, 15u, 40u, 99u}) {
@@ -133,14 +134,16 @@ TEST(PromptCache, WhatIsCachedGivesWayToSequences) {
 TEST(PromptCache, APreemptedSequenceFindsItsOwnPages) {
     zse::Limits limits{.context = 200, .batch = 8, .step_tokens = 64};
     std::vector<std::vector<std::int32_t>> alone;
-    for (std::uint64_t i = 0; i < 8; ++i) alone.push_back(cold<Int8>(request(support::tiny_prompt(i, 40), 150, i), limits));
+    for (std::uint64_t i = 0; i < 8; ++i)
+        alone.push_back(cold<Int8>(request(support::tiny_prompt(i, 40), 150, i), limits));
     limits.kv_tokens = 3 * 200;
     std::uint64_t recomputed[2];
     for (const bool cache : {false, true}) {
         limits.prompt_cache = cache;
         const auto engine = tiny().open<Int8>(limits);
         std::vector<RequestId> ids;
-        for (std::uint64_t i = 0; i < 8; ++i) ids.push_back(engine->submit(request(support::tiny_prompt(i, 40), 150, i)));
+        for (std::uint64_t i = 0; i < 8; ++i)
+            ids.push_back(engine->submit(request(support::tiny_prompt(i, 40), 150, i)));
         auto tokens = run(*engine);
         for (std::size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(tokens[ids[i]], alone[i]) << i;
         EXPECT_GT(engine->scheduling().preempted, 0u);
@@ -152,7 +155,8 @@ TEST(PromptCache, APreemptedSequenceFindsItsOwnPages) {
 
 TEST(PromptCache, AForkAndAnObserverSeeEveryRow) {
     const auto prompt = support::tiny_prompt(3, 80);
-    const auto engine = tiny().open<Int8>({.context = 400, .batch = 2, .step_tokens = 96, .output_rows = 96, .prompt_cache = true});
+    const auto engine = tiny().open<Int8>(
+        {.context = 400, .batch = 2, .step_tokens = 96, .output_rows = 96, .prompt_cache = true});
     answer(*engine, request(prompt, 10));
     std::uint32_t seen = 0;
     Request observed = request(prompt, 0);
@@ -191,7 +195,8 @@ TEST(PromptCache, StaysEmptyWherePagesDoNotKeepWhatTheyHeld) {
 
 TEST(PromptCache, IsPlannedToTheByte) {
     for (const std::uint32_t page_tokens : {1u, 8u, 32u}) {
-        const zse::Limits limits{.context = 320, .batch = 2, .step_tokens = 64, .page_tokens = page_tokens, .prompt_cache = true};
+        const zse::Limits limits{
+            .context = 320, .batch = 2, .step_tokens = 64, .page_tokens = page_tokens, .prompt_cache = true};
         const auto engine = tiny().open<Int8>(limits);
         const zse::Bytes planned = engine->plan().of(zse::memory::Kind::prompt_cache);
         EXPECT_EQ(planned, kv::PrefixCache::bytes(2 * 320 / page_tokens, page_tokens, 1));
@@ -199,7 +204,8 @@ TEST(PromptCache, IsPlannedToTheByte) {
         engine->ledger().reset_peaks();
         for (std::uint64_t i = 0; i < 2; ++i) engine->submit(request(support::tiny_prompt(i, 320), 0));
         run(*engine);
-        const zse::Bytes peak = engine->ledger().peak(zse::memory::Tier::host)[zse::memory::Kind::prompt_cache];
+        const zse::Bytes peak =
+            engine->ledger().peak(zse::memory::Tier::host)[zse::memory::Kind::prompt_cache];
         EXPECT_GE(static_cast<double>(peak), 0.95 * static_cast<double>(planned));
     }
 }

@@ -100,7 +100,8 @@ TEST(Requests, StepsKeepToTheBudgetAndNobodyStarves) {
 TEST(Requests, NoAllocationBetweenTokens) {
     for (const float temperature : {0.0f, 0.8f}) {
         const bool prompt_cache = temperature > 0;
-        const auto engine = tiny().open({.context = 128, .batch = 4, .threads = 2, .prompt_cache = prompt_cache});
+        const auto engine =
+            tiny().open({.context = 128, .batch = 4, .threads = 2, .prompt_cache = prompt_cache});
         for (std::uint64_t i = 0; i < 4; ++i) {
             Request r = request(i, 8, 100);
             r.sampling = {.temperature = temperature, .top_k = 20, .top_p = 0.9f, .repetition_penalty = 1.1f};

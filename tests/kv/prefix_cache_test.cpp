@@ -24,7 +24,9 @@ struct Cached {
     Sequences sequences;
 
     Cached(std::uint32_t slots, std::size_t entries, std::size_t pages, std::uint32_t groups)
-        : indices(groups * (slots + 1)), holders(groups), blocks(PrefixCache::bytes(pages, page_tokens, groups)) {
+        : indices(groups * (slots + 1)),
+          holders(groups),
+          blocks(PrefixCache::bytes(pages, page_tokens, groups)) {
         std::vector<GroupPages> made(groups);
         for (std::uint32_t g = 0; g < groups; ++g) {
             auto* part = &indices[g * (slots + 1)];
@@ -95,7 +97,8 @@ public:
 private:
     static bool is_held(const Tokens& key, const std::vector<Running>& all) {
         for (const Running& running : all) {
-            if (running.computed >= key.size() && std::equal(key.begin(), key.end(), running.tokens.begin())) return true;
+            if (running.computed >= key.size() && std::equal(key.begin(), key.end(), running.tokens.begin()))
+                return true;
         }
         return false;
     }
@@ -208,7 +211,8 @@ TEST(PrefixCache, DoesWhatPrefixesSpelledOutDo) {
                 r = {};
             } else {
                 const auto tokens = static_cast<std::uint32_t>(r.tokens.size());
-                const std::uint32_t to = std::min(tokens, r.computed + 1 + static_cast<std::uint32_t>(random() % 20));
+                const std::uint32_t to =
+                    std::min(tokens, r.computed + 1 + static_cast<std::uint32_t>(random() % 20));
                 const std::uint32_t from = r.computed;
                 if (!s.reserve(slot, from, to)) {
                     ++refused;
@@ -230,14 +234,15 @@ TEST(PrefixCache, DoesWhatPrefixesSpelledOutDo) {
                 const std::size_t pages = s.groups()[0].tables[other].size();
                 for (std::uint32_t i = 0; i < pages; ++i) {
                     const bool full = (i + 1) * page_tokens <= o.computed;
-                    held.emplace(full ? slots : other,
-                                 full ? Shadow::prefix(o.tokens, (i + 1) * page_tokens) : Tokens{static_cast<int>(i)});
+                    held.emplace(full ? slots : other, full ? Shadow::prefix(o.tokens, (i + 1) * page_tokens)
+                                                            : Tokens{static_cast<int>(i)});
                 }
             }
             ASSERT_EQ(s.used(), groups * held.size());
             ASSERT_EQ(s.prefixes().known(), shadow.known());
             ASSERT_EQ(s.cached(), groups * shadow.idle(running));
-            for (std::uint32_t g = 0; g < groups; ++g) ASSERT_EQ(cached.held(g), held.size() + s.prefixes().idle());
+            for (std::uint32_t g = 0; g < groups; ++g)
+                ASSERT_EQ(cached.held(g), held.size() + s.prefixes().idle());
         }
         EXPECT_GT(adopted, 20'000u);
         EXPECT_GT(dropped, 1'000u);

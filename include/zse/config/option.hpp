@@ -77,6 +77,7 @@ inline constexpr std::array options{
     Option{"kv-sinks", Kind::count, "kv_cache.sinks"},
     Option{"kv-heavy", Kind::count, "kv_cache.heavy"},
     Option{"block-size", Kind::count, "kv_cache.block_size"},
+    Option{"enable-prefix-caching", Kind::boolean, "kv_cache.prompt_cache"},
     // The engine.
     Option{"weights", Kind::weights, "quantization quant", "", "bits"},
     Option{"attention", Kind::attention, "", "OLLAMA_FLASH_ATTENTION"},
@@ -115,7 +116,6 @@ inline constexpr std::array options{
     unbuilt("served-model-name", Kind::text, no_server),
     unbuilt("tensor-parallel-size", Kind::count, "this build computes on one processor", "1"),
     unbuilt("pipeline-parallel-size", Kind::count, "this build computes on one processor", "1"),
-    unbuilt("enable-prefix-caching", Kind::boolean, "prefixes are not shared in this build", "false"),
     unbuilt("enable-chunked-prefill", Kind::boolean,
             "prompts are always computed in chunks, of 'step_tokens' rows", "true"),
     unbuilt("enable-lora", Kind::boolean, "adapters can be planned in this build, but not computed", "false"),

@@ -67,9 +67,10 @@ struct Event {
 /// Pages of all pools of an engine at a moment.
 struct PageUse {
     std::uint64_t pages = 0;
-    std::uint64_t used = 0;       ///< pages that some sequence holds; a shared one counts once
-    std::uint64_t cached = 0;     ///< pages that no sequence holds and that are kept for prompts to come
-    std::uint64_t dropped = 0;    ///< such pages that gave way to sequences since open, least recently used first
+    std::uint64_t used = 0;    ///< pages that some sequence holds; a shared one counts once
+    std::uint64_t cached = 0;  ///< pages that no sequence holds and that are kept for prompts to come
+    std::uint64_t dropped =
+        0;  ///< such pages that gave way to sequences since open, least recently used first
     std::uint64_t sequences = 0;  ///< that hold pages
     std::uint64_t tokens = 0;     ///< whose keys and values are held
     std::uint64_t unused_tokens =

@@ -39,7 +39,8 @@ public:
     }
 
     /// Bytes of such a cache.
-    static constexpr Bytes bytes(std::uint64_t pages, std::uint32_t page_tokens, std::uint32_t groups) noexcept {
+    static constexpr Bytes bytes(std::uint64_t pages, std::uint32_t page_tokens,
+                                 std::uint32_t groups) noexcept {
         using memory::Carver;
         return Carver::footprint<Entry>(pages) + Carver::footprint<Block>(buckets(pages)) +
                Carver::footprint<std::int32_t>(saturating_mul(pages, page_tokens)) +
@@ -74,7 +75,8 @@ public:
         Block& head = heads_[bucket(parent, tokens)];
         blocks_[block] = {parent, head, none, none, true};
         head = block;
-        std::copy_n(tokens, page_tokens_, tokens_.begin() + static_cast<std::ptrdiff_t>(block * page_tokens_));
+        std::copy_n(tokens, page_tokens_,
+                    tokens_.begin() + static_cast<std::ptrdiff_t>(block * page_tokens_));
         for (std::uint32_t group = 1; group < groups_; ++group) {
             others_[block * (groups_ - 1) + group - 1] = page(group);
         }
@@ -112,8 +114,8 @@ public:
 private:
     struct Entry {
         Block parent = none;
-        Block next = none;          ///< in the same bucket
-        Block older = none;         ///< of the idle ones
+        Block next = none;   ///< in the same bucket
+        Block older = none;  ///< of the idle ones
         Block newer = none;
         bool known = false;
     };
@@ -137,10 +139,10 @@ private:
 
     std::uint32_t page_tokens_ = 0;
     std::uint32_t groups_ = 1;
-    std::span<Entry> blocks_;            ///< `[pages]`
-    std::span<Block> heads_;             ///< of the buckets
-    std::span<std::int32_t> tokens_;     ///< `[pages][page_tokens]`
-    std::span<PageIndex> others_;        ///< `[pages][groups - 1]`
+    std::span<Entry> blocks_;         ///< `[pages]`
+    std::span<Block> heads_;          ///< of the buckets
+    std::span<std::int32_t> tokens_;  ///< `[pages][page_tokens]`
+    std::span<PageIndex> others_;     ///< `[pages][groups - 1]`
     Block oldest_ = none, newest_ = none;
     std::size_t known_ = 0, idle_ = 0;
 };

@@ -80,7 +80,8 @@ public:
     /// Makes the pages of a sequence known that are full once the tokens below `computed` are in them; those below
     /// `before` were made known already. Where another sequence computed the same page, this one holds that from now on:
     /// equal prefixes have equal bytes.
-    void seal(Slot slot, std::span<const std::int32_t> tokens, std::uint32_t before, std::uint32_t computed) noexcept {
+    void seal(Slot slot, std::span<const std::int32_t> tokens, std::uint32_t before,
+              std::uint32_t computed) noexcept {
         if (!prefixes_.enabled()) return;
         const PageTable& table = groups_.front().tables[slot];
         const std::uint32_t page_tokens = groups_.front().keeping.page_tokens;
@@ -115,7 +116,8 @@ public:
             const Keeping& keeping = group.keeping;
             const PageTable& table = group.tables[slot];
             const std::size_t entries = keeping.entries(tokens);
-            const std::size_t wanted = pages_wanted(table, group.pool, keeping, first / keeping.page_tokens, entries);
+            const std::size_t wanted =
+                pages_wanted(table, group.pool, keeping, first / keeping.page_tokens, entries);
             if (entries > table.capacity() || wanted > available(group.pool)) return false;
             if (wanted > group.pool.available()) {
                 most_missing = std::max(most_missing, wanted - group.pool.available());
@@ -229,13 +231,15 @@ private:
     }
     void drop_oldest() noexcept {
         const PrefixCache::Block block = prefixes_.drop_oldest();
-        for (std::uint32_t g = 0; g < groups_.size(); ++g) groups_[g].pool.give_back(prefixes_.page(block, g));
+        for (std::uint32_t g = 0; g < groups_.size(); ++g)
+            groups_[g].pool.give_back(prefixes_.page(block, g));
         dropped_ += groups_.size();
     }
     /// Pages that a table takes to grow to `entries` with pages of its own from entry `first` on.
     static std::size_t pages_wanted(const PageTable& table, const PagePool& pool, const Keeping& keeping,
                                     std::size_t first, std::size_t entries) noexcept {
-        return table.missing(keeping, std::max(entries, table.size())) + table.shared(pool, keeping, first, entries);
+        return table.missing(keeping, std::max(entries, table.size())) +
+               table.shared(pool, keeping, first, entries);
     }
     static void extend(PageTable& table, PagePool& pool, const Keeping& keeping, std::size_t first,
                        std::size_t entries) noexcept {
