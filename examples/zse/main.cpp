@@ -47,6 +47,8 @@ int main(int argc, char** argv) {
     zse_cli::declare_perplexity(app, action);
     zse_cli::declare_logits(app, action);
     zse_cli::declare_benchmark(app, action);
+    zse_cli::declare_doctor(app, action);
+    zse_cli::declare_plot(app, action);
     try {
         app.parse(with_long_names(argc, argv));
         const int status = action();
