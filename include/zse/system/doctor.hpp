@@ -11,9 +11,12 @@
 #include <zse/system/process.hpp>
 #include <zse/system/settings.hpp>
 
-#include <cmath>
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace zse::inline v1 {

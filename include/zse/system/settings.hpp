@@ -7,6 +7,8 @@
 #include <zse/system/meminfo.hpp>
 #include <zse/system/root.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
