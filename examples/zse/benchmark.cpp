@@ -2,6 +2,7 @@
 // zse benchmark: tokens per second of prompts and of generation, medians of several repetitions; or the memory that is
 // planned, held and used.
 #include "opening.hpp"
+#include "watch.hpp"
 
 #include <fmt/core.h>
 
@@ -22,6 +23,7 @@ struct BenchmarkOptions {
     std::uint32_t sequences = 1;
     std::uint32_t repetitions = 5;
     std::string metric = "speed";
+    ProfileOptions profile;
 };
 
 struct Rates {
@@ -52,14 +54,16 @@ std::vector<std::int32_t> tokens(std::size_t count, std::uint32_t vocabulary) {
     return made;
 }
 
-double timed_step(zse::AnyEngine& engine) {
+double timed_step(zse::AnyEngine& engine, Watch& watch) {
     const auto start = std::chrono::steady_clock::now();
     engine.step();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    watch.between_steps();
+    return taken;
 }
 
 /// Tokens a second of a prompt, after `depth` tokens. A step that spans the border counts by its share of rows.
-double prompt_rate(zse::AnyEngine& engine, std::uint32_t prompt, std::uint32_t depth) {
+double prompt_rate(zse::AnyEngine& engine, Watch& watch, std::uint32_t prompt, std::uint32_t depth) {
     const std::uint64_t before = engine.counters().rows;
     zse::AnyEngine::Request request;
     request.tokens = tokens(depth + prompt, engine.spec().vocabulary);
@@ -68,7 +72,7 @@ double prompt_rate(zse::AnyEngine& engine, std::uint32_t prompt, std::uint32_t d
     double seconds = 0;
     while (!engine.idle()) {
         const std::uint64_t from = engine.counters().rows - before;
-        const double taken = timed_step(engine);
+        const double taken = timed_step(engine, watch);
         const std::uint64_t to = engine.counters().rows - before;
         if (to <= depth || to == from) continue;
         const std::uint64_t counted = to - std::max<std::uint64_t>(from, depth);
@@ -79,7 +83,7 @@ double prompt_rate(zse::AnyEngine& engine, std::uint32_t prompt, std::uint32_t d
 
 /// Tokens a second of all sequences together, over `steps` steps in which each of them makes a token; the first
 /// token of each comes with its prompt.
-double generation_rate(zse::AnyEngine& engine, std::uint32_t steps, std::uint32_t depth,
+double generation_rate(zse::AnyEngine& engine, Watch& watch, std::uint32_t steps, std::uint32_t depth,
                        std::uint32_t sequences) {
     std::vector<zse::AnyEngine::RequestId> ids;
     for (std::uint32_t i = 0; i < sequences; ++i) {
@@ -94,7 +98,7 @@ double generation_rate(zse::AnyEngine& engine, std::uint32_t steps, std::uint32_
     }
     const std::uint64_t before = engine.counters().rows;
     double seconds = 0;
-    for (std::uint32_t step = 0; step < steps; ++step) seconds += timed_step(engine);
+    for (std::uint32_t step = 0; step < steps; ++step) seconds += timed_step(engine, watch);
     const std::uint64_t made = engine.counters().rows - before;
     for (const auto id : ids) engine.cancel(id);
     return static_cast<double>(made) / seconds;
@@ -116,7 +120,7 @@ std::uint32_t head_start(const BenchmarkOptions& options) {
 
 /// The worst load that the plan knows: every sequence at once, first as prompts that fill the context (the last token
 /// of an answer is never computed itself, that of a prompt is), then with answers up to its end.
-void fill(zse::AnyEngine& engine, std::uint32_t generation) {
+void fill(zse::AnyEngine& engine, Watch& watch, std::uint32_t generation) {
     const zse::Limits& limits = engine.limits();
     for (const bool answers : {false, true}) {
         for (std::uint32_t i = 0; i < limits.batch; ++i) {
@@ -129,7 +133,10 @@ void fill(zse::AnyEngine& engine, std::uint32_t generation) {
             request.ignore_end = true;
             engine.submit(std::move(request));
         }
-        while (!engine.idle()) engine.step();
+        while (!engine.idle()) {
+            engine.step();
+            watch.between_steps();
+        }
     }
 }
 
@@ -141,7 +148,9 @@ int memory(const BenchmarkOptions& options) {
     const auto engine = open(chosen);
     const zse::Bytes opened = resident_bytes();
     engine->ledger().reset_peaks();
-    fill(*engine, options.generation);
+    Watch watch(*engine, options.profile);
+    fill(*engine, watch, options.generation);
+    watch.finish();
     const zse::Bytes filled = resident_bytes();
     const zse::memory::Ledger& ledger = engine->ledger();
     const auto growth = [&](zse::Bytes now) {
@@ -156,6 +165,7 @@ int memory(const BenchmarkOptions& options) {
     }
     for (const auto tier : zse::memory::all_tiers) {
         const auto held = ledger.held(tier);
+        const auto reserved = ledger.reserved(tier);
         const auto peak = ledger.peak(tier);
         for (std::size_t i = 0; i < zse::memory::kind_count; ++i) {
             const auto kind = static_cast<zse::memory::Kind>(i);
@@ -167,6 +177,7 @@ int memory(const BenchmarkOptions& options) {
                             {"kind", std::string(zse::memory::name(kind))},
                             {"planned", planned},
                             {"held", held[kind]},
+                            {"reserved", reserved[kind]},
                             {"peak", peak[kind]},
                             {"pages", backing}});
             if (options.model.json) continue;
@@ -223,20 +234,22 @@ int benchmark(const BenchmarkOptions& options) {
     }
     const Chosen chosen = choose(model);
     const auto engine = open(chosen);
+    Watch watch(*engine, options.profile);
     Rates prompt;
     Rates generation;
     for (std::uint32_t repetition = 0; repetition <= options.repetitions; ++repetition) {
         const bool warms_up = repetition == 0;  // which needs no depth
         const std::uint32_t depth = warms_up ? 0 : options.depth;
         if (options.prompt > 0) {
-            const double rate = prompt_rate(*engine, options.prompt, depth);
+            const double rate = prompt_rate(*engine, watch, options.prompt, depth);
             if (!warms_up) prompt.values.push_back(rate);
         }
         if (options.generation > 0) {
-            const double rate = generation_rate(*engine, options.generation, depth, options.sequences);
+            const double rate = generation_rate(*engine, watch, options.generation, depth, options.sequences);
             if (!warms_up) generation.values.push_back(rate);
         }
     }
+    watch.finish();
     if (options.model.json) {
         const nlohmann::json out{{"prompt_tokens_per_second", prompt.median()},
                                  {"prompt_tokens_per_second_spread", prompt.spread()},
@@ -291,6 +304,7 @@ void declare_benchmark(CLI::App& app, Action& action) {
                      "speed, or memory: fills the context and says what was held")
         ->check(CLI::IsMember({"speed", "memory"}))
         ->capture_default_str();
+    options->profile.declare(*command);
     command->callback([options, &action] { action = [options] { return benchmark(*options); }; });
 }
 

@@ -99,5 +99,7 @@ void declare_tokenize(CLI::App& app, Action& action);
 void declare_perplexity(CLI::App& app, Action& action);
 void declare_logits(CLI::App& app, Action& action);
 void declare_benchmark(CLI::App& app, Action& action);
+void declare_doctor(CLI::App& app, Action& action);
+void declare_plot(CLI::App& app, Action& action);
 
 }  // namespace zse_cli

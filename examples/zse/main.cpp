@@ -47,6 +47,8 @@ int main(int argc, char** argv) {
     zse_cli::declare_perplexity(app, action);
     zse_cli::declare_logits(app, action);
     zse_cli::declare_benchmark(app, action);
+    zse_cli::declare_doctor(app, action);
+    zse_cli::declare_plot(app, action);
     try {
         app.parse(with_long_names(argc, argv));
         for (CLI::App* command : app.get_subcommands()) zse_cli::configure(*command);

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 
 namespace zse_cli {
 
@@ -327,6 +326,8 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
     options.isa = chosen.isa;
     options.mapping = chosen.running.mapping;
     options.admission = chosen.running.admission;
+    if (options.mapping.locked)
+        options.mapping.locked = can_lock(plan_of(chosen.choice, chosen.spec, chosen.limits));
     const bool terminal = ::isatty(STDERR_FILENO) == 1;
     int shown = -1;
     if (terminal) {
@@ -371,38 +372,6 @@ nlohmann::json held_by(const zse::memory::Ledger& ledger) {
             tiers[std::string(zse::memory::name(tier))] = json_of(ledger.held(tier));
     }
     return tiers;
-}
-
-void print_memory(std::FILE* out, const zse::AnyEngine& engine) {
-    const auto line = [&](std::string_view what, zse::Bytes p, zse::Bytes h, std::string_view pages) {
-        fmt::print(out, "{:<12} {:>15} {:>15} {:>12}  {}\n", what, p, h,
-                   static_cast<std::int64_t>(h) - static_cast<std::int64_t>(p), pages);
-    };
-    for (const Tier tier : zse::memory::all_tiers) {
-        const zse::memory::TierPlan& planned = engine.plan()[tier];
-        const zse::memory::TierPlan held = engine.ledger().held(tier);
-        if (planned.total() == 0 && held.total() == 0) continue;
-        fmt::print(out, "{:<12} {:>15} {:>15} {:>12}  pages\n", zse::memory::name(tier), "planned", "held",
-                   "difference");
-        for (std::size_t i = 0; i < zse::memory::kind_count; ++i) {
-            const auto kind = static_cast<Kind>(i);
-            const bool mapped = kind != Kind::rounding && held[kind] != 0;
-            line(zse::memory::name(kind), planned[kind], held[kind],
-                 mapped ? zse::memory::name(engine.ledger().backing(tier, kind)) : "");
-        }
-        line("total bytes", planned.total(), held.total(), "");
-        fmt::print(out, "{:<12} {:>15}\n", "", zse::human(planned.total()));
-    }
-    fmt::print(out, "resident: {}, the rest being the program and pages of the model file\n",
-               zse::human(resident_bytes()));
-}
-
-zse::Bytes resident_bytes() {
-    std::ifstream statm("/proc/self/statm");
-    zse::Bytes total = 0;
-    zse::Bytes resident = 0;
-    statm >> total >> resident;
-    return resident * static_cast<zse::Bytes>(::sysconf(_SC_PAGESIZE));
 }
 
 std::string dump(const nlohmann::json& value) {

@@ -6,6 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <zse/memory/measured.hpp>
+#include <zse/model/settle.hpp>
 #include <zse/system/hardware.hpp>
 #include <zse_engines.hpp>
 
@@ -65,8 +67,16 @@ nlohmann::json json_of(const zse::memory::TierPlan& tier);
 /// The same of what a ledger holds.
 nlohmann::json held_by(const zse::memory::Ledger& ledger);
 
-/// Prints what was planned beside what is held, kind by kind, with the difference.
-void print_memory(std::FILE* out, const zse::AnyEngine& engine);
+/// What the plan says beside what the process grew by since `before`, its resident bytes before the engine was opened.
+zse::memory::Measured measure(const zse::AnyEngine& engine, zse::Bytes before);
+nlohmann::json json_of(const zse::memory::Measured& measured);
+
+/// Prints what was planned, is held and reserved, and was in use at most, kind by kind; then what was measured after
+/// loading.
+void print_memory(std::FILE* out, const zse::AnyEngine& engine, const zse::memory::Measured& loaded);
+
+/// Whether all of a plan may be locked in memory; says so on standard error where it may not.
+bool can_lock(const zse::memory::Plan& plan);
 
 /// Bytes of the process's resident memory.
 zse::Bytes resident_bytes();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // zse run: answers one prompt, or chats on a terminal.
 #include "opening.hpp"
+#include "watch.hpp"
 
 #include <fmt/core.h>
 #include <signal.h>
@@ -24,6 +25,7 @@ struct RunOptions {
     std::string system;
     bool raw = false;
     bool stats = false;
+    ProfileOptions profile;
     std::uint32_t max_tokens = 0;
     std::vector<std::string> stop;
     zse::sampling::SamplingParams sampling;
@@ -75,7 +77,7 @@ std::vector<std::int32_t> encode(const zse::AnyEngine& engine, const RunOptions&
     return engine.tokenizer().encode(chat.render(messages, context), how);
 }
 
-Answer answer(zse::AnyEngine& engine, const RunOptions& options,
+Answer answer(zse::AnyEngine& engine, Watch& watch, const RunOptions& options,
               const std::vector<zse::tokenizer::ChatMessage>& messages) {
     zse::AnyEngine::Request request;
     request.tokens = encode(engine, options, messages);
@@ -104,6 +106,7 @@ Answer answer(zse::AnyEngine& engine, const RunOptions& options,
             if (event.finish != zse::engine::Finish::none) result.finish = event.finish;
         }
         if (!options.model.json) std::fflush(stdout);
+        watch.between_steps();
     }
     if (result.finish == zse::engine::Finish::failed) {
         throw zse::Error(zse::ErrorCode::internal,
@@ -115,7 +118,7 @@ Answer answer(zse::AnyEngine& engine, const RunOptions& options,
     return result;
 }
 
-void print_stats(const Answer& result, const zse::AnyEngine& engine) {
+void print_stats(const Answer& result, const zse::AnyEngine& engine, const zse::memory::Measured& loaded) {
     fmt::print(stderr, "\n{}, {} threads\n", engine.description(), engine.limits().threads);
     fmt::print(stderr, "prompt:     {:5} tokens in {:.3f} s, {:.1f} tokens/s\n", result.prompt_tokens,
                result.prompt_seconds, result.prompt_rate());
@@ -127,10 +130,10 @@ void print_stats(const Answer& result, const zse::AnyEngine& engine) {
                    "prompt cache: {} tokens of {} prompts were not computed again, {} pages are kept\n",
                    counters.prompt_hit_tokens, counters.prompt_hits, engine.page_use().cached);
     }
-    print_memory(stderr, engine);
+    print_memory(stderr, engine, loaded);
 }
 
-void print_json(const Answer& result, const zse::AnyEngine& engine) {
+void print_json(const Answer& result, const zse::AnyEngine& engine, const zse::memory::Measured& loaded) {
     nlohmann::json out;
     out["text"] = result.text;
     out["tokens"] = result.tokens;
@@ -145,10 +148,12 @@ void print_json(const Answer& result, const zse::AnyEngine& engine) {
     out["engine"] = engine.description();
     out["planned"] = json_of(engine.plan());
     out["held"] = held_by(engine.ledger());
+    out["after_loading"] = json_of(loaded);
     fmt::print("{}\n", dump(out));
 }
 
-int chat(zse::AnyEngine& engine, const RunOptions& options) {
+int chat(zse::AnyEngine& engine, Watch& watch, const RunOptions& options,
+         const zse::memory::Measured& loaded) {
     std::vector<zse::tokenizer::ChatMessage> messages;
     if (!options.system.empty()) messages.push_back({"system", options.system});
     fmt::print(stderr, "{}: an empty line or Ctrl-D ends, Ctrl-C stops an answer, /clear forgets\n",
@@ -162,10 +167,10 @@ int chat(zse::AnyEngine& engine, const RunOptions& options) {
         }
         messages.push_back({"user", line});
         try {
-            const Answer result = answer(engine, options, messages);
+            const Answer result = answer(engine, watch, options, messages);
             fmt::print("\n");
             messages.push_back({"assistant", result.text});
-            if (options.stats) print_stats(result, engine);
+            if (options.stats) print_stats(result, engine, loaded);
         } catch (const zse::Error& error) {
             if (error.code() != zse::ErrorCode::context_exceeded &&
                 error.code() != zse::ErrorCode::invalid_input)
@@ -174,6 +179,7 @@ int chat(zse::AnyEngine& engine, const RunOptions& options) {
             messages.pop_back();
         }
     }
+    watch.finish();
     return 0;
 }
 
@@ -193,18 +199,23 @@ int run(RunOptions& options) {
     interrupt.sa_handler = on_interrupt;
     ::sigaction(SIGINT, &interrupt, nullptr);
 
-    const auto engine = open(choose(options.model));
-    if (!options.has_prompt) return chat(*engine, options);
+    const Chosen chosen = choose(options.model);
+    const zse::Bytes before = resident_bytes();
+    const auto engine = open(chosen);
+    const zse::memory::Measured loaded = measure(*engine, before);
+    Watch watch(*engine, options.profile);
+    if (!options.has_prompt) return chat(*engine, watch, options, loaded);
     std::vector<zse::tokenizer::ChatMessage> messages;
     if (!options.system.empty()) messages.push_back({"system", options.system});
     messages.push_back({"user", options.prompt});
-    const Answer result = answer(*engine, options, messages);
+    const Answer result = answer(*engine, watch, options, messages);
     if (options.model.json) {
-        print_json(result, *engine);
+        print_json(result, *engine, loaded);
     } else {
         fmt::print("\n");
     }
-    if (options.stats) print_stats(result, *engine);
+    watch.finish();
+    if (options.stats) print_stats(result, *engine, loaded);
     return 0;
 }
 
@@ -219,6 +230,7 @@ void declare_run(CLI::App& app, Action& action) {
     command->add_option("--system", options->system, "the system message");
     command->add_flag("--raw", options->raw, "continue the text as it is: no chat template");
     command->add_flag("--stats", options->stats, "print speed, and the memory plan beside what is held");
+    options->profile.declare(*command);
     command
         ->add_option("--max-tokens", options->max_tokens,
                      "tokens to generate at most; default: until the context is full")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Container limits from both versions of control groups: none, one, nested, and broken ones.
-// rows: 15
+// rows: 15 98
 #include <zse/system/cgroup.hpp>
 
 #include <system/fake_root.hpp>
@@ -70,6 +70,19 @@ TEST(Cgroup, VersionOneSaysNoLimitWithALargeNumber) {
     EXPECT_EQ(group.limit, std::nullopt);
     EXPECT_EQ(group.current, 4096u);
     EXPECT_EQ(group.cpus, std::nullopt);
+}
+
+TEST(Cgroup, VersionOneKnowsLimitsAboveThatCannotBeSeen) {
+    FakeRoot fake;
+    fake.write("proc/self/cgroup", "4:memory:/\n")
+        .write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+        .write("sys/fs/cgroup/memory/memory.usage_in_bytes", "4096\n")
+        .write("sys/fs/cgroup/memory/memory.stat", "cache 0\nhierarchical_memory_limit 1048576\n");
+    EXPECT_EQ(read_cgroup(fake.root()).limit, MiB(1));
+    fake.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "8192\n");
+    EXPECT_EQ(read_cgroup(fake.root()).limit, 8192u);
+    fake.write("sys/fs/cgroup/memory/memory.stat", "hierarchical_memory_limit 9223372036854771712\n");
+    EXPECT_EQ(read_cgroup(fake.root()).limit, 8192u);
 }
 
 TEST(Cgroup, TheGroupWithTheLeastLeftBinds) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // All probes together: usable memory and threads on stored machines, in containers, and on this one.
-// rows: 15
+// rows: 15 98
 #include <zse/system/hardware.hpp>
 
 #include <system/fake_root.hpp>

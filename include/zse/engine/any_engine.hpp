@@ -113,6 +113,11 @@ public:
 
     /// Nothing runs and nothing waits.
     [[nodiscard]] bool idle() const noexcept { return scheduler_.idle(); }
+    /// Requests that have a slot, and those that wait for one.
+    [[nodiscard]] std::size_t running() const noexcept { return scheduler_.running(); }
+    [[nodiscard]] std::size_t waiting() const noexcept { return scheduler_.waiting(); }
+    /// From the next step on, requests are admitted while fewer sequences than this run: see PressurePolicy.
+    void limit_admission(std::uint32_t sequences) noexcept { scheduler_.limit_admission(sequences); }
 
     /// Answers to a prompt, piece by piece: for (std::string_view piece : engine.generate("...")). The text
     /// is tokenised as the file says, with no chat template.

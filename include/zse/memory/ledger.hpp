@@ -113,6 +113,11 @@ public:
         const std::lock_guard lock(mutex_);
         return sides_[index(tier)].reserved;
     }
+    /// Bytes in use now, of those held.
+    [[nodiscard]] TierPlan used(Tier tier) const {
+        const std::lock_guard lock(mutex_);
+        return sides_[index(tier)].used;
+    }
     /// Most bytes of each kind in use at once since open or the last reset. Kinds that are handed out page by page or
     /// row by row count what was handed out; the others all that they hold.
     [[nodiscard]] TierPlan peak(Tier tier) const {

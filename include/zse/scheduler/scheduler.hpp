@@ -73,13 +73,21 @@ struct Counts {
 class Scheduler {
 public:
     /// The sequences' pages outlive the scheduler.
-    Scheduler(Budget budget, kv::Sequences& pages) : budget_(budget), pages_(&pages), running_(budget.slots) {
+    Scheduler(Budget budget, kv::Sequences& pages)
+        : budget_(budget), pages_(&pages), running_(budget.slots), admission_limit_(budget.slots) {
         chunks_.reserve(budget.slots);
         order_.reserve(budget.slots);
     }
 
     /// Queues a request. The caller has checked that pages could hold its worst case.
     void submit(const Demand& demand) { waiting_.push_back(demand); }
+
+    /// New requests are admitted while fewer slots than this are in use, at least 1; those in use stay so. A plain
+    /// number that is set between steps: see PressurePolicy.
+    void limit_admission(std::uint32_t slots) noexcept {
+        admission_limit_ = std::clamp(slots, std::uint32_t{1}, std::max(budget_.slots, std::uint32_t{1}));
+    }
+    [[nodiscard]] std::uint32_t admission_limit() const noexcept { return admission_limit_; }
 
     /// Lets preempted sequences go on, and gives waiting requests free slots, in order, as pages allow. Calls
     /// admitted(slot, demand) for each new one; where that throws, the request stays at the head of the queue. Before
@@ -98,6 +106,7 @@ public:
         }
         for (Slot slot = 0; slot < running_.size() && !waiting_.empty(); ++slot) {
             if (running_[slot].active) continue;
+            if (order_.size() >= admission_limit_) return;
             const Demand demand = waiting_.front();
             const std::optional<std::uint32_t> adopted = enter(slot, demand, adopt);
             if (!adopted) return;
@@ -277,6 +286,7 @@ private:
     Budget budget_;
     kv::Sequences* pages_;
     std::vector<Sequence> running_;
+    std::uint32_t admission_limit_;
     std::vector<Slot> order_;  ///< slots in use, in order of admission
     std::deque<Demand> waiting_;
     std::vector<Chunk> chunks_;

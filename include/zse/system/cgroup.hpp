@@ -144,14 +144,16 @@ inline CgroupPlace find_place(const Root& root, std::string_view controller) {
                           "; check that the file system is the kernel's own"));
 }
 
-/// A file with one number, or "max" (no limit; so is a missing file). Version 1 says "no limit" with the
-/// largest multiple of a page below 2^63, so everything from 2^62 counts as none.
+/// Version 1 says "no limit" with the largest multiple of a page below 2^63, so everything from here counts as none.
+inline constexpr Bytes no_limit = Bytes{1} << 62;
+
+/// A file with one number, or "max" (no limit; so is a missing file).
 inline std::optional<Bytes> read_limit(const Root& root, const std::string& file) {
     const auto text = read_text(root, file);
     if (!text || trimmed(*text) == "max") return std::nullopt;
     const auto value = number<std::uint64_t>(trimmed(*text));
     if (!value) refuse(file, "a number of bytes or 'max'", *text);
-    return *value >= (Bytes{1} << 62) ? std::nullopt : std::optional<Bytes>(*value);
+    return *value >= no_limit ? std::nullopt : std::optional<Bytes>(*value);
 }
 
 /// The value of "<name> 123" in a memory.stat; 0 where there is none.
@@ -179,6 +181,10 @@ inline Cgroup read_memory_group(const Root& root, int version, const std::string
         group.limit = read_limit(root, folder + "/memory.limit_in_bytes");
         group.current = read_limit(root, folder + "/memory.usage_in_bytes").value_or(0);
         group.reclaimable = stat_field(stat, "total_inactive_file");
+        // The least limit of this group and of those above it, which a container cannot see otherwise. Without a
+        // limit it is as large as that of the group.
+        const Bytes above = stat_field(stat, "hierarchical_memory_limit");
+        if (above != 0 && above < no_limit) group.limit = std::min(above, group.limit.value_or(above));
     }
     return group;
 }

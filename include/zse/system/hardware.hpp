@@ -7,6 +7,7 @@
 #include <zse/system/cpu.hpp>
 #include <zse/system/gpu.hpp>
 #include <zse/system/meminfo.hpp>
+#include <zse/system/rlimits.hpp>
 #include <zse/system/root.hpp>
 
 #include <algorithm>
@@ -21,13 +22,21 @@ struct Hardware {
     Memory memory;
     Cpu cpu;
     Cgroup cgroup;
+    Rlimits rlimits;
     std::vector<Gpu> gpus;
     std::string gpu_note;  ///< why there is no GPU, in one line; empty where there is one
 
-    /// Bytes that this process can take now without swapping and without being killed: available memory of
-    /// the machine, or what its control groups leave if that is less.
+    /// Bytes that this process can take now without swapping, without being killed and without being refused:
+    /// available memory of the machine, or what its control groups or resource limits leave if that is less.
     [[nodiscard]] Bytes usable_memory() const noexcept {
-        return std::min(memory.available, cgroup.headroom().value_or(memory.available));
+        const Bytes grouped = std::min(memory.available, cgroup.headroom().value_or(memory.available));
+        return std::min(grouped, rlimits.mappable().value_or(grouped));
+    }
+    /// Of these, bytes that can also be kept out of swap. RLIMIT_MEMLOCK is 8 MiB on most systems and says nothing
+    /// about memory that is not locked, so it bounds only this.
+    [[nodiscard]] Bytes lockable_memory() const noexcept {
+        const Bytes usable = usable_memory();
+        return std::min(usable, rlimits.lockable().value_or(usable));
     }
 
     /// Threads that can run at once: CPUs that the process may run on, or its CPU quota if that is less,
@@ -46,6 +55,7 @@ inline Hardware probe_host(const Root& root = {}) {
     hardware.memory = read_memory(root);
     hardware.cpu = read_cpu(root);
     hardware.cgroup = read_cgroup(root);
+    hardware.rlimits = read_rlimits(root);
     return hardware;
 }
 

@@ -31,8 +31,9 @@ struct Memory {
 
 namespace detail {
 
-/// The value of "<name>:  123 kB" (with `unit`, in bytes) or "<name>:  123" (without).
-inline std::optional<std::uint64_t> meminfo_field(std::string_view text, std::string_view name, bool unit) {
+/// The value of "<name>:  123 kB" (with `unit`, in bytes) or "<name>:  123" (without); `file` is named in errors.
+inline std::optional<std::uint64_t> meminfo_field(std::string_view text, std::string_view name, bool unit,
+                                                  std::string_view file = "meminfo") {
     while (!text.empty()) {
         std::string_view line = take_until(text, '\n');
         if (take_until(line, ':') != name) continue;
@@ -41,7 +42,7 @@ inline std::optional<std::uint64_t> meminfo_field(std::string_view text, std::st
         const bool complete = unit ? trimmed(rest) == "kB" : rest.empty();
         // The kernel's kB are 1,024 bytes.
         if (!value || !complete || (unit && *value > std::numeric_limits<std::uint64_t>::max() / 1024)) {
-            throw Error(ErrorCode::corrupt, zse::text("meminfo: ", name, " is expected to be a number",
+            throw Error(ErrorCode::corrupt, zse::text(file, ": ", name, " is expected to be a number",
                                                       unit ? " of kB" : "", ", found ", quoted(trimmed(line)),
                                                       "; check that /proc is the kernel's own"));
         }
