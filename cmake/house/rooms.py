@@ -25,6 +25,7 @@ parallel
 sampling
 scheduler
 model
+planning
 engine
 quantize evaluate
 config

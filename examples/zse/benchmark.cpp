@@ -6,7 +6,7 @@
 
 #include <fmt/core.h>
 
-#include <zse/model/suggested_batch.hpp>
+#include <zse/planning/suggested_batch.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -194,7 +194,8 @@ int memory(const BenchmarkOptions& options) {
     }
     const double kv_use =
         static_cast<double>(kv_peak) / static_cast<double>(std::max<zse::Bytes>(kv_held, 1));
-    const std::uint32_t batch = zse::model::suggested_batch(kv_use, counts.preempted, engine->limits().batch);
+    const std::uint32_t batch =
+        zse::planning::suggested_batch(kv_use, counts.preempted, engine->limits().batch);
     if (options.model.json) {
         fmt::print("{}\n", dump({{"memory", rows},
                                  {"resident",

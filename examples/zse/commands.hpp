@@ -6,7 +6,7 @@
 
 #include <zse/config/tier.hpp>
 #include <zse/memory/arena.hpp>
-#include <zse/model/settle.hpp>
+#include <zse/planning/settle.hpp>
 #include <zse/scheduler/scheduler.hpp>
 
 #include <cstdint>
@@ -22,7 +22,7 @@ inline constexpr std::uint32_t all_layers = ~std::uint32_t{0};
 
 /// What decides how much memory may be taken, and what of the model lies where.
 struct BudgetOptions {
-    zse::model::BudgetRequest request;
+    zse::planning::BudgetRequest request;
     std::optional<zse::Size> kv;                    ///< bytes of all pages of KV; none: batch times context
     std::vector<zse::config::TierConfig> kv_tiers;  ///< what of KV lies where, at most; empty: not said
     std::optional<std::uint32_t> gpu_layers;        ///< none: as many as the gpu tier holds
@@ -31,7 +31,7 @@ struct BudgetOptions {
     void declare(CLI::App& command);
     void declare_kv_tiers(CLI::App& command);
     /// The caps that kv_tiers state.
-    [[nodiscard]] zse::model::KvCaps kv_caps() const;
+    [[nodiscard]] zse::planning::KvCaps kv_caps() const;
 };
 
 /// What is kept of keys and values.

@@ -65,8 +65,8 @@ void BudgetOptions::declare_kv_tiers(CLI::App& command) {
         ->group("Memory");
 }
 
-zse::model::KvCaps BudgetOptions::kv_caps() const {
-    zse::model::KvCaps caps;
+zse::planning::KvCaps BudgetOptions::kv_caps() const {
+    zse::planning::KvCaps caps;
     for (const config::TierConfig& tier : kv_tiers) {
         if (tier.size.automatic) continue;
         if (tier.type == zse::memory::Tier::gpu) caps.gpu = tier.size.bytes;

@@ -4,7 +4,7 @@
 
 #include <fmt/core.h>
 
-#include <zse/model/shares.hpp>
+#include <zse/planning/shares.hpp>
 #include <zse/system/doctor.hpp>
 
 #include <algorithm>
@@ -55,7 +55,7 @@ zse::system::Examination examination(const DoctorOptions& options) {
         const Chosen chosen = consider(options.model);
         const zse::memory::Plan plan = plan_of(chosen.choice, chosen.spec, chosen.limits);
         of.model = plan.gpu.total() + plan.host.total();
-        of.model_huge_pages = zse::model::huge_pages(plan, zse::memory::Tier::host);
+        of.model_huge_pages = zse::planning::huge_pages(plan, zse::memory::Tier::host);
     }
     return of;
 }

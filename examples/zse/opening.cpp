@@ -242,8 +242,8 @@ void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers) {
     limits.gpu_layers = layers + 1;
 }
 
-zse::model::MachineMemory memory_of(const zse::system::Hardware& machine) {
-    zse::model::MachineMemory memory;
+zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine) {
+    zse::planning::MachineMemory memory;
     memory.host_free = machine.usable_memory();
     memory.host_total = std::max(machine.memory.total, memory.host_free);
     if (machine.cgroup.limit) memory.host_total = std::min(memory.host_total, *machine.cgroup.limit);
@@ -263,8 +263,8 @@ zse::memory::Plan plan_of(const zse::engine::Choice& choice, const zse::ModelSpe
     return zse_matrix::zse_engines::find(choice).plan(spec, limits);  // which says what to do
 }
 
-zse::model::Planner planner_of(const zse::ModelSpec& spec, const std::string& attention) {
-    return [spec, attention](const zse::model::Setting& setting) {
+zse::planning::Planner planner_of(const zse::ModelSpec& spec, const std::string& attention) {
+    return [spec, attention](const zse::planning::Setting& setting) {
         return plan_of({setting.weights, setting.kv, attention}, spec, setting.limits);
     };
 }
@@ -283,7 +283,7 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
     const zse::system::Hardware machine = zse::system::probe_host();
-    zse::model::BudgetRequest request = options.budget.request;
+    zse::planning::BudgetRequest request = options.budget.request;
     if (request.gpu && request.gpu->automatic) {
         throw zse::Error(
             zse::ErrorCode::usage,
@@ -292,8 +292,8 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     }
     // The gpu tier is an arena of host memory here: where the host's size is measured, both draw on it.
     request.unified = request.unified || !request.host || request.host->automatic;
-    chosen.budget = zse::model::budget_of(request, memory_of(machine));
-    zse::model::Wish wish;
+    chosen.budget = zse::planning::budget_of(request, memory_of(machine));
+    zse::planning::Wish wish;
     wish.setting = {chosen.choice.weights, chosen.choice.kv, limits_of(options, machine, output_rows)};
     wish.gpu_layers_open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
     wish.kv = options.budget.kv;
@@ -303,7 +303,7 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     wish.least_context = least_context;
     clamp_gpu_layers(wish.setting.limits, chosen.spec.layers);
     const auto plan = planner_of(chosen.spec, chosen.choice.attention);
-    chosen.limits = zse::model::settle(plan, wish, chosen.budget).limits;
+    chosen.limits = zse::planning::settle(plan, wish, chosen.budget).limits;
     return chosen;
 }
 
@@ -312,7 +312,7 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint3
     const auto plan = planner_of(chosen.spec, chosen.choice.attention);
     if (!chosen.budget.holds(plan(chosen.setting()))) {
         const bool open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
-        const auto ask = open ? zse::model::filling(plan, chosen.budget, chosen.spec.layers) : plan;
+        const auto ask = open ? zse::planning::filling(plan, chosen.budget, chosen.spec.layers) : plan;
         const auto advice =
             advice_on(ask, chosen.setting(), chosen.budget, chosen.spec, chosen.choice.attention);
         throw Refused(plan(chosen.setting()), chosen.setting(), chosen.budget, advice);

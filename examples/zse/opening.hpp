@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <zse/memory/measured.hpp>
-#include <zse/model/settle.hpp>
+#include <zse/planning/settle.hpp>
 #include <zse/system/hardware.hpp>
 #include <zse_engines.hpp>
 
@@ -21,13 +21,13 @@ struct Chosen {
     zse::ModelSpec spec;
     zse::engine::Choice choice;
     zse::engine::Built engine;
-    zse::Limits limits;         ///< resolved: the context is known
-    zse::model::Budget budget;  ///< memory that may be used, tier by tier
+    zse::Limits limits;            ///< resolved: the context is known
+    zse::planning::Budget budget;  ///< memory that may be used, tier by tier
     RunningOptions running;
     std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
 
     /// The choice by its names and limits, for questions to the planner.
-    [[nodiscard]] zse::model::Setting setting() const { return {choice.weights, choice.kv, limits}; }
+    [[nodiscard]] zse::planning::Setting setting() const { return {choice.weights, choice.kv, limits}; }
 };
 
 /// Reads the file, finds the engine and settles what the user left open, whether or not the result fits; `output_rows`
@@ -52,14 +52,14 @@ zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& 
 void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers);
 
 /// Memory of the machine as budgets take it; the first card, where GPUs were looked for.
-zse::model::MachineMemory memory_of(const zse::system::Hardware& machine);
+zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine);
 
 /// The plan of a model by the engine of this name; throws unsupported where it is not built in.
 zse::memory::Plan plan_of(const zse::engine::Choice& choice, const zse::ModelSpec& spec,
                           const zse::Limits& limits);
 
 /// Asks the engines of this program, with this attention kernel.
-zse::model::Planner planner_of(const zse::ModelSpec& spec, const std::string& attention);
+zse::planning::Planner planner_of(const zse::ModelSpec& spec, const std::string& attention);
 
 /// {"host": {"weights": n, ..., "total": n}, ...}: tiers that hold something.
 nlohmann::json json_of(const zse::memory::Plan& plan);

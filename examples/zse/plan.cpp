@@ -13,9 +13,9 @@ struct PlanOptions {
     ModelOptions model;
     std::vector<std::string> models, more;
     std::string parameters;
-    zse::model::Rough rough;
+    zse::planning::Rough rough;
     std::uint32_t bits = 0;
-    zse::model::Adapters adapters{0, 16};
+    zse::planning::Adapters adapters{0, 16};
     std::string solve;
     std::string sweep;
     bool list = false;
@@ -57,10 +57,10 @@ std::vector<Subject> subjects_of(const PlanOptions& options) {
     for (const auto* names : {&options.models, &options.more}) {
         for (const std::string& name : *names) subjects.push_back(subject_called(name));
     }
-    zse::model::Rough rough = options.rough;
+    zse::planning::Rough rough = options.rough;
     if (!options.parameters.empty()) rough.parameters = zse::parse_count(options.parameters).value();
     if (!rough.empty()) {
-        zse::model::Completed completed = zse::model::complete(rough);
+        zse::planning::Completed completed = zse::planning::complete(rough);
         subjects.push_back({options.parameters.empty() ? "shape" : options.parameters, completed.spec, 0,
                             rough.parameters == 0 ? completed.spec.parameters() : rough.parameters,
                             std::move(completed.assumed)});
@@ -74,11 +74,11 @@ std::vector<Subject> subjects_of(const PlanOptions& options) {
 }
 
 /// Settles what is left open. Where not even one token fits, the plan is of a context that is of some use.
-zse::model::Setting settled(const Planned& planned, const PlanOptions& options, zse::model::Wish wish) {
-    zse::model::Setting setting = zse::model::settle(planned.planner, wish, planned.budget);
+zse::planning::Setting settled(const Planned& planned, const PlanOptions& options, zse::planning::Wish wish) {
+    zse::planning::Setting setting = zse::planning::settle(planned.planner, wish, planned.budget);
     if (options.model.context != 0 || planned.budget.holds(planned.planner(setting))) return setting;
     wish.setting.limits.context = std::min(wish.trained_context, 4096u);
-    return zse::model::settle(planned.planner, wish, planned.budget);
+    return zse::planning::settle(planned.planner, wish, planned.budget);
 }
 
 Planned planned_of(const PlanOptions& options) {
@@ -102,8 +102,8 @@ Planned planned_of(const PlanOptions& options) {
     const auto& request = model.budget.request;
     const bool looks_for_gpu = request.gpu && request.gpu->automatic;
     const auto machine = looks_for_gpu ? zse::system::probe() : zse::system::probe_host();
-    planned.budget = zse::model::budget_of(request, memory_of(machine));
-    zse::model::Wish wish;
+    planned.budget = zse::planning::budget_of(request, memory_of(machine));
+    zse::planning::Wish wish;
     wish.setting = {choice.weights, choice.kv, limits_of(model, machine, 0)};
     wish.gpu_layers_open = !model.budget.gpu_layers && planned.budget.gpu.cap != 0;
     wish.kv = model.budget.kv;
@@ -115,7 +115,7 @@ Planned planned_of(const PlanOptions& options) {
     planned.planner = planner_of(planned.subjects, planned.attention, planned.adapters, open_context);
     planned.setting = settled(planned, options, wish);
     planned.questions = wish.gpu_layers_open
-                            ? zse::model::filling(planned.planner, planned.budget, wish.layers)
+                            ? zse::planning::filling(planned.planner, planned.budget, wish.layers)
                             : planned.planner;
     planned.plan = planned.planner(planned.setting);
     return planned;
@@ -178,7 +178,7 @@ int plan(const PlanOptions& options) {
 }
 
 void declare_shape(CLI::App& command, PlanOptions& options) {
-    zse::model::Rough& rough = options.rough;
+    zse::planning::Rough& rough = options.rough;
     const auto count = [&command](const char* name, std::uint32_t& to, const char* what) {
         command.add_option(name, to, what)->check(CLI::Range(1u, 1u << 24))->group("Shape");
     };

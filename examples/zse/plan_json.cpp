@@ -4,21 +4,21 @@
 
 #include "refusal.hpp"
 
-#include <zse/model/shares.hpp>
+#include <zse/planning/shares.hpp>
 
 namespace zse_cli {
 
 using zse::memory::Kind;
 using zse::memory::Plan;
 using zse::memory::Tier;
-using zse::model::all_parts;
-using zse::model::Part;
-using zse::model::percent;
-using zse::model::Setting;
+using zse::planning::all_parts;
+using zse::planning::Part;
+using zse::planning::percent;
+using zse::planning::Setting;
 
 namespace {
 
-nlohmann::json json_of(const zse::model::TierBudget& tier) {
+nlohmann::json json_of(const zse::planning::TierBudget& tier) {
     return {{"memory", tier.memory},
             {"stated", tier.stated},
             {"headroom", tier.headroom},
@@ -29,9 +29,9 @@ nlohmann::json json_of(const zse::model::TierBudget& tier) {
 nlohmann::json json_of(const Largest& most, const Planned& planned) {
     nlohmann::json out{{"context", most.context}, {"batch", most.batch}};
     out["gpu_layers"] = most.gpu_layers ? nlohmann::json(*most.gpu_layers) : nlohmann::json();
-    out["offloaded_layers"] = most.gpu_layers
-                                  ? nlohmann::json(zse::model::offloaded(*most.gpu_layers, planned.layers()))
-                                  : nlohmann::json();
+    out["offloaded_layers"] =
+        most.gpu_layers ? nlohmann::json(zse::planning::offloaded(*most.gpu_layers, planned.layers()))
+                        : nlohmann::json();
     out["weights"] = most.weights.empty() ? nlohmann::json() : nlohmann::json(most.weights);
     return out;
 }
@@ -63,14 +63,14 @@ nlohmann::json json_report(const Planned& planned) {
     out["static"] = out["dynamic"] = nlohmann::json::object();
     for (const Tier tier : zse::memory::all_tiers) {
         if (plan[tier].total() == 0) continue;
-        const zse::Bytes fixed = zse::model::static_bytes(plan[tier]);
+        const zse::Bytes fixed = zse::planning::static_bytes(plan[tier]);
         out["static"][std::string(zse::memory::name(tier))] = fixed;
         out["dynamic"][std::string(zse::memory::name(tier))] = plan[tier].total() - fixed;
     }
     for (const Part part : all_parts) {
-        const zse::Bytes bytes = zse::model::bytes_of(plan, part);
-        const zse::model::Range usual = zse::model::usual(part);
-        out["parts"][std::string(zse::model::name(part))] = {
+        const zse::Bytes bytes = zse::planning::bytes_of(plan, part);
+        const zse::planning::Range usual = zse::planning::usual(part);
+        out["parts"][std::string(zse::planning::name(part))] = {
             {"bytes", bytes}, {"percent", percent(bytes, plan.total())}, {"usual", {usual.low, usual.high}}};
     }
     out["total"] = plan.total();
@@ -96,7 +96,7 @@ nlohmann::json json_report(const Planned& planned) {
     out["kv_bytes_per_sequence"] = plan.kv_bytes_per_sequence();
     out["kv_bytes"] = plan.of(Kind::kv);
     out["context_gain"] = context_gain(planned);
-    out["huge_pages"] = zse::model::huge_pages(plan, Tier::host);
+    out["huge_pages"] = zse::planning::huge_pages(plan, Tier::host);
     out["fits"] = planned.fits();
     out["warnings"] = warnings(planned);
     out["sweep"] = nlohmann::json::array();
@@ -105,7 +105,7 @@ nlohmann::json json_report(const Planned& planned) {
         out["sweep"].push_back({{"context", context},
                                 {"weights", at.of(Kind::weights)},
                                 {"kv", at.of(Kind::kv)},
-                                {"activations", zse::model::bytes_of(at, Part::activations)},
+                                {"activations", zse::planning::bytes_of(at, Part::activations)},
                                 {"total", at.total()},
                                 {"fits", planned.budget.holds(at)}});
     }
@@ -114,7 +114,7 @@ nlohmann::json json_report(const Planned& planned) {
         {"disk", json_of(planned.budget.disk)}, {"unified", planned.budget.unified},
         {"warnings", budget_warnings(planned)}, {"largest", json_of(largest(planned), planned)}};
     const Tier tier = kv_tier(plan);
-    budget["kv_room_percent"] = zse::model::kv_room(plan[tier], planned.budget[tier].cap);
+    budget["kv_room_percent"] = zse::planning::kv_room(plan[tier], planned.budget[tier].cap);
     if (!planned.fits()) {
         budget["advice"] =
             zse_cli::json_of(setting, advice_on(planned.questions, setting, planned.budget,

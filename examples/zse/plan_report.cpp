@@ -6,7 +6,7 @@
 
 #include <fmt/core.h>
 
-#include <zse/model/shares.hpp>
+#include <zse/planning/shares.hpp>
 
 #include <algorithm>
 #include <array>
@@ -16,10 +16,10 @@ namespace zse_cli {
 using zse::memory::Kind;
 using zse::memory::Plan;
 using zse::memory::Tier;
-using zse::model::all_parts;
-using zse::model::Part;
-using zse::model::percent;
-using zse::model::Setting;
+using zse::planning::all_parts;
+using zse::planning::Part;
+using zse::planning::percent;
+using zse::planning::Setting;
 
 std::uint32_t Planned::layers() const {
     std::uint32_t most = 0;
@@ -42,7 +42,7 @@ zse::Bytes Planned::adapter_bytes() const {
         const zse::model::Placement placement{subject.spec.layers,
                                               std::min(setting.limits.gpu_layers, subject.spec.layers + 1)};
         for (const Tier tier : {Tier::gpu, Tier::host}) {
-            sum += zse::model::adapter_bytes(subject.spec, placement, adapters, tier);
+            sum += zse::planning::adapter_bytes(subject.spec, placement, adapters, tier);
         }
     }
     return sum;
@@ -50,20 +50,20 @@ zse::Bytes Planned::adapter_bytes() const {
 
 Largest largest(const Planned& planned) {
     const Setting whole =
-        zse::model::with(planned.setting, [](zse::Limits& limits) { limits.kv_tokens = 0; });
+        zse::planning::with(planned.setting, [](zse::Limits& limits) { limits.kv_tokens = 0; });
     Largest most;
     most.context =
-        zse::model::largest_context(planned.questions, whole, planned.budget, planned.trained_context());
-    most.batch = zse::model::largest_batch(planned.questions, whole, planned.budget);
+        zse::planning::largest_context(planned.questions, whole, planned.budget, planned.trained_context());
+    most.batch = zse::planning::largest_batch(planned.questions, whole, planned.budget);
     if (planned.budget.gpu.cap != 0) {
         most.gpu_layers =
-            zse::model::most_gpu_layers(planned.planner, whole, planned.budget, planned.layers());
+            zse::planning::most_gpu_layers(planned.planner, whole, planned.budget, planned.layers());
     }
     // Nothing is gained by holding a file's weights in more bits than it has.
     const bool shapes = std::all_of(planned.subjects.begin(), planned.subjects.end(),
                                     [](const Subject& subject) { return subject.is_shape(); });
     const std::array<std::string_view, 4> finest_first{shapes ? "f32" : "as-stored", "f16", "int8", "nf4"};
-    most.weights = zse::model::finest_weights(planned.questions, whole, planned.budget, finest_first);
+    most.weights = zse::planning::finest_weights(planned.questions, whole, planned.budget, finest_first);
     return most;
 }
 
@@ -84,7 +84,7 @@ unsigned nominal_bits(const Planned& planned) {
 double context_gain(const Planned& planned) {
     Setting sixteen = planned.setting;
     sixteen.kv = "f16";
-    const auto plan = zse::model::plan_if_any(planned.planner, sixteen);
+    const auto plan = zse::planning::plan_if_any(planned.planner, sixteen);
     if (!plan || planned.plan.kv_bytes_per_token == 0) return 0;
     return static_cast<double>(plan->kv_bytes_per_token) /
            static_cast<double>(planned.plan.kv_bytes_per_token);
@@ -95,7 +95,7 @@ Tier kv_tier(const Plan& plan) {
 }
 
 Plan at_context(const Planned& planned, std::uint32_t context) {
-    return planned.questions(zse::model::with(planned.setting, [&](zse::Limits& limits) {
+    return planned.questions(zse::planning::with(planned.setting, [&](zse::Limits& limits) {
         limits.context = context;
         limits.kv_tokens = 0;
     }));
@@ -103,7 +103,7 @@ Plan at_context(const Planned& planned, std::uint32_t context) {
 
 namespace {
 
-std::string of_budget(const zse::model::TierBudget& tier) {
+std::string of_budget(const zse::planning::TierBudget& tier) {
     std::string how = fmt::format("{} {}", zse::human(tier.memory), tier.stated ? "stated" : "free now");
     if (tier.headroom > 0) how += fmt::format(", {:g} % headroom", 100 * tier.headroom);
     if (tier.reserve > 0) how += fmt::format(", {} reserved", zse::human(tier.reserve));
@@ -116,11 +116,11 @@ std::vector<std::string> warnings(const Planned& planned) {
     std::vector<std::string> all;
     std::string outside;
     for (const Part part : all_parts) {
-        const double share = percent(zse::model::bytes_of(planned.plan, part), planned.plan.total());
-        const zse::model::Range usual = zse::model::usual(part);
+        const double share = percent(zse::planning::bytes_of(planned.plan, part), planned.plan.total());
+        const zse::planning::Range usual = zse::planning::usual(part);
         if (usual.side(share) == 0) continue;
         outside += fmt::format("{}{} {:.1f} % ({:g} to {:g})", outside.empty() ? "" : ", ",
-                               zse::model::name(part), share, usual.low, usual.high);
+                               zse::planning::name(part), share, usual.low, usual.high);
     }
     if (!outside.empty()) all.push_back("shares outside their usual range: " + outside);
     const std::string& kv = planned.setting.kv;
@@ -156,17 +156,17 @@ std::vector<std::string> budget_warnings(const Planned& planned) {
     std::vector<std::string> all;
     const Tier tier = kv_tier(planned.plan);
     const zse::Bytes cap = planned.budget[tier].cap;
-    const double room = zse::model::kv_room(planned.plan[tier], cap);
-    if (room < zse::model::least_kv_room) {
+    const double room = zse::planning::kv_room(planned.plan[tier], cap);
+    if (room < zse::planning::least_kv_room) {
         all.push_back(fmt::format(
             "{:.1f} % of the {} tier is left for KV beside weights and activations; loads that change want "
             "30 to 50 %",
             room, zse::memory::name(tier)));
     }
     for (const Tier each : {Tier::gpu, Tier::host}) {
-        const zse::model::TierBudget& budget = planned.budget[each];
-        const double rule = each == Tier::gpu && !planned.budget.unified ? zse::model::card_headroom
-                                                                         : zse::model::shared_headroom;
+        const zse::planning::TierBudget& budget = planned.budget[each];
+        const double rule = each == Tier::gpu && !planned.budget.unified ? zse::planning::card_headroom
+                                                                         : zse::planning::shared_headroom;
         const zse::Bytes load = planned.budget.load(planned.plan, each);
         if (!budget.stated || budget.headroom > 0 || load == 0 || load > budget.cap) continue;
         if (static_cast<double>(load) <= (1 - rule) * static_cast<double>(budget.memory)) continue;
@@ -208,7 +208,7 @@ void print_report(const Planned& planned) {
             if (part[kind] == 0) continue;
             fmt::print("{:<5} {:<12} {:>16} {:>6.1f} %  {}\n", zse::memory::name(tier),
                        zse::memory::name(kind), part[kind], percent(part[kind], part.total()),
-                       zse::model::dynamic(kind) ? "dynamic" : "static");
+                       zse::planning::dynamic(kind) ? "dynamic" : "static");
             if (kind == Kind::weights && planned.adapters.count != 0 && tier == Tier::host) {
                 fmt::print(
                     "      of which adapters in all tiers: {} bytes, {} of rank {} (A and B in 16 bits, all "
@@ -216,7 +216,7 @@ void print_report(const Planned& planned) {
                     planned.adapter_bytes(), planned.adapters.count, planned.adapters.rank);
             }
         }
-        const zse::Bytes fixed = zse::model::static_bytes(part);
+        const zse::Bytes fixed = zse::planning::static_bytes(part);
         fmt::print("{:<5} {:<12} {:>16}           {}: static {}, dynamic {}\n", zse::memory::name(tier),
                    "total", part.total(), zse::human(part.total()), zse::human(fixed),
                    zse::human(part.total() - fixed));
@@ -228,11 +228,11 @@ void print_report(const Planned& planned) {
 
     fmt::print("\n{:<12} {:>26} {:>8}\n", "part", "", "share");
     for (const Part part : all_parts) {
-        const zse::Bytes bytes = zse::model::bytes_of(plan, part);
+        const zse::Bytes bytes = zse::planning::bytes_of(plan, part);
         const double share = percent(bytes, plan.total());
-        const zse::model::Range usual = zse::model::usual(part);
+        const zse::planning::Range usual = zse::planning::usual(part);
         const int side = usual.side(share);
-        fmt::print("{:<12} {:>26} {:>6.1f} %  usually {:g} to {:g} %{}\n", zse::model::name(part),
+        fmt::print("{:<12} {:>26} {:>6.1f} %  usually {:g} to {:g} %{}\n", zse::planning::name(part),
                    zse::human(bytes), share, usual.low, usual.high,
                    side < 0 ? ": below" : (side > 0 ? ": above" : ""));
     }
@@ -255,12 +255,12 @@ void print_report(const Planned& planned) {
         fmt::print("KV            {} for the batch of {}, all models\n", zse::human(plan.of(Kind::kv)),
                    limits.batch);
     }
-    if (const auto pages = zse::model::huge_pages(plan, Tier::host); pages != 0) {
+    if (const auto pages = zse::planning::huge_pages(plan, Tier::host); pages != 0) {
         fmt::print("huge pages    {} of 2 MiB would hold the large arenas of the host tier\n", pages);
     }
     fmt::print("total         {} bytes, {}\n", plan.total(), zse::human(plan.total()));
     for (const Tier tier : {Tier::gpu, Tier::host}) {
-        const zse::model::TierBudget& budget = planned.budget[tier];
+        const zse::planning::TierBudget& budget = planned.budget[tier];
         if (budget.memory == 0) continue;
         fmt::print("{:<4} budget   {}: {} may be held\n", zse::memory::name(tier), of_budget(budget),
                    zse::human(budget.cap));
@@ -274,8 +274,9 @@ void print_report(const Planned& planned) {
         for (const std::uint32_t context : planned.contexts) {
             const Plan at = at_context(planned, context);
             fmt::print("{:>8} {:>26} {:>26} {:>26} {:>26}  {}\n", context, zse::human(at.of(Kind::weights)),
-                       zse::human(at.of(Kind::kv)), zse::human(zse::model::bytes_of(at, Part::activations)),
-                       zse::human(at.total()), planned.budget.holds(at) ? "fits" : "does not fit");
+                       zse::human(at.of(Kind::kv)),
+                       zse::human(zse::planning::bytes_of(at, Part::activations)), zse::human(at.total()),
+                       planned.budget.holds(at) ? "fits" : "does not fit");
         }
     }
 
@@ -288,7 +289,7 @@ void print_report(const Planned& planned) {
         fmt::print("  gpu layers  no gpu tier; state one with --gpu-mem\n");
     } else if (most.gpu_layers) {
         fmt::print("  gpu layers  --gpu-layers {}: {} layers are offloaded\n", *most.gpu_layers,
-                   zse::model::offloaded(*most.gpu_layers, planned.layers()));
+                   zse::planning::offloaded(*most.gpu_layers, planned.layers()));
     } else {
         fmt::print("  gpu layers  none: the rest does not fit the host tier\n");
     }

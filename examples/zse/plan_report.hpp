@@ -22,12 +22,12 @@ struct Largest {
 /// All that a report says.
 struct Planned {
     std::vector<Subject> subjects;
-    zse::model::Adapters adapters;
+    zse::planning::Adapters adapters;
     std::string attention;
-    zse::model::Setting setting;
-    zse::model::Budget budget;
-    zse::model::Planner planner;
-    zse::model::Planner questions;  ///< the same, but fills the gpu tier where that was left open
+    zse::planning::Setting setting;
+    zse::planning::Budget budget;
+    zse::planning::Planner planner;
+    zse::planning::Planner questions;  ///< the same, but fills the gpu tier where that was left open
     zse::memory::Plan plan;
     zse::Bytes driver = 0;                ///< what a GPU's driver takes, measured; 0 where none is used
     std::vector<std::uint32_t> contexts;  ///< of the sweep

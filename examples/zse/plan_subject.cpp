@@ -35,8 +35,8 @@ Subject subject_called(const std::string& name) {
     return {name, spec, file.file_bytes(), spec.parameters(), {}};
 }
 
-zse::memory::Plan plan_of(const Subject& subject, const zse::model::Setting& setting,
-                          const std::string& attention, const zse::model::Adapters& adapters) {
+zse::memory::Plan plan_of(const Subject& subject, const zse::planning::Setting& setting,
+                          const std::string& attention, const zse::planning::Adapters& adapters) {
     zse::engine::Choice choice{setting.weights, setting.kv, attention};
     zse::memory::Plan plan;
     const zse::weights::Format* format = subject.is_shape() ? stored_format(setting.weights) : nullptr;
@@ -48,19 +48,19 @@ zse::memory::Plan plan_of(const Subject& subject, const zse::model::Setting& set
     }
     const zse::model::Placement placement{subject.spec.layers,
                                           std::min(setting.limits.gpu_layers, subject.spec.layers + 1)};
-    if (adapters.count != 0) zse::model::add_adapters(plan, subject.spec, placement, adapters);
+    if (adapters.count != 0) zse::planning::add_adapters(plan, subject.spec, placement, adapters);
     return plan;
 }
 
-zse::model::Planner planner_of(const std::vector<Subject>& subjects, const std::string& attention,
-                               const zse::model::Adapters& adapters, bool open_context) {
+zse::planning::Planner planner_of(const std::vector<Subject>& subjects, const std::string& attention,
+                                  const zse::planning::Adapters& adapters, bool open_context) {
     // Planners are copied, subjects are large.
     const auto shared = std::make_shared<const std::vector<Subject>>(subjects);
-    return [shared, attention, adapters, open_context](const zse::model::Setting& setting) {
+    return [shared, attention, adapters, open_context](const zse::planning::Setting& setting) {
         zse::memory::Plan sum;
         bool first = true;
         for (const Subject& subject : *shared) {
-            zse::model::Setting own = setting;
+            zse::planning::Setting own = setting;
             if (open_context) own.limits.context = std::min(own.limits.context, subject.spec.trained_context);
             const zse::memory::Plan plan = plan_of(subject, own, attention, adapters);
             sum = first ? plan : sum + plan;

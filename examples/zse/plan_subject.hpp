@@ -4,8 +4,8 @@
 
 #include "opening.hpp"
 
-#include <zse/model/adapters.hpp>
-#include <zse/model/rough.hpp>
+#include <zse/planning/adapters.hpp>
+#include <zse/planning/rough.hpp>
 
 #include <string>
 #include <vector>
@@ -28,11 +28,11 @@ struct Subject {
 Subject subject_called(const std::string& name);
 
 /// The plan of one subject. Shapes can be planned in any format of a file.
-zse::memory::Plan plan_of(const Subject& subject, const zse::model::Setting& setting,
-                          const std::string& attention, const zse::model::Adapters& adapters);
+zse::memory::Plan plan_of(const Subject& subject, const zse::planning::Setting& setting,
+                          const std::string& attention, const zse::planning::Adapters& adapters);
 
 /// The sum of the plans of all. Where the context is left open, no model is planned beyond its trained length.
-zse::model::Planner planner_of(const std::vector<Subject>& subjects, const std::string& attention,
-                               const zse::model::Adapters& adapters, bool open_context);
+zse::planning::Planner planner_of(const std::vector<Subject>& subjects, const std::string& attention,
+                                  const zse::planning::Adapters& adapters, bool open_context);
 
 }  // namespace zse_cli

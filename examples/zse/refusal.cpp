@@ -10,10 +10,10 @@
 
 namespace zse_cli {
 
-using zse::model::Advice;
-using zse::model::Budget;
-using zse::model::Planner;
-using zse::model::Setting;
+using zse::planning::Advice;
+using zse::planning::Budget;
+using zse::planning::Planner;
+using zse::planning::Setting;
 
 namespace {
 
@@ -30,7 +30,7 @@ Planner planner_like(const zse::ModelSpec& spec, const std::string& attention, d
 
 Advice advice_on(const Planner& plan, const Setting& setting, const Budget& budget,
                  const zse::ModelSpec& spec, const std::string& attention) {
-    zse::model::Proposals proposals;
+    zse::planning::Proposals proposals;
     proposals.kv = {"f16", "int8", "int8/int4", "int4"};
     proposals.weights = {"f16", "int8", "nf4"};
     proposals.layers = spec.layers;
@@ -42,14 +42,14 @@ Advice advice_on(const Planner& plan, const Setting& setting, const Budget& budg
         if (setting.limits.context > model.spec->trained_context) continue;
         proposals.models.push_back({std::string(model.name), planner_like(*model.spec, attention, bits)});
     }
-    return zse::model::advise(plan, setting, budget, proposals);
+    return zse::planning::advise(plan, setting, budget, proposals);
 }
 
 std::string sentence(const zse::memory::Plan& plan, const Budget& budget, const Advice& advice) {
     const zse::Bytes load = budget.load(plan, advice.lack.tier);
     return zse::text("the plan puts ", zse::human(load), " into the ", zse::memory::name(advice.lack.tier),
                      " tier, which may hold ", zse::human(budget[advice.lack.tier].cap), ": ",
-                     advice.lack.bytes, " bytes too many; ", zse::model::diagnosis(advice.shortage));
+                     advice.lack.bytes, " bytes too many; ", zse::planning::diagnosis(advice.shortage));
 }
 
 std::string lines(const Setting& setting, const Advice& advice) {
@@ -61,10 +61,10 @@ std::string lines(const Setting& setting, const Advice& advice) {
     for (const auto& step : advice.steps) {
         all += fmt::format("  {}. {:<{}}  saves {:>26}: {}\n", ++number, step.option, width,
                            zse::human(step.saves), step.enough ? "enough" : "not enough alone");
-        turned |= step.lever != zse::model::Lever::model && step.lever != zse::model::Lever::other;
+        turned |= step.lever != zse::planning::Lever::model && step.lever != zse::planning::Lever::other;
     }
     if (!turned) return all;
-    const std::string together = zse::model::spelled(setting, advice.together);
+    const std::string together = zse::planning::spelled(setting, advice.together);
     if (!advice.enough_together) {
         all += "  all steps but another model together are not enough\n";
     } else if (!advice.steps.front().enough) {
@@ -76,7 +76,7 @@ std::string lines(const Setting& setting, const Advice& advice) {
 nlohmann::json json_of(const Setting& setting, const Advice& advice) {
     nlohmann::json steps = nlohmann::json::array();
     for (const auto& step : advice.steps) {
-        steps.push_back({{"lever", std::string(zse::model::name(step.lever))},
+        steps.push_back({{"lever", std::string(zse::planning::name(step.lever))},
                          {"option", step.option},
                          {"saves", step.saves},
                          {"enough", step.enough},
@@ -85,10 +85,10 @@ nlohmann::json json_of(const Setting& setting, const Advice& advice) {
     }
     return {{"tier", std::string(zse::memory::name(advice.lack.tier))},
             {"lacks", advice.lack.bytes},
-            {"shortage", std::string(zse::model::name(advice.shortage))},
-            {"diagnosis", std::string(zse::model::diagnosis(advice.shortage))},
+            {"shortage", std::string(zse::planning::name(advice.shortage))},
+            {"diagnosis", std::string(zse::planning::diagnosis(advice.shortage))},
             {"steps", steps},
-            {"together", advice.enough_together ? zse::model::spelled(setting, advice.together) : ""}};
+            {"together", advice.enough_together ? zse::planning::spelled(setting, advice.together) : ""}};
 }
 
 Refused::Refused(const zse::memory::Plan& plan, const Setting& setting, const Budget& budget,

@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include <zse/model/advice.hpp>
 #include <zse/model/spec.hpp>
+#include <zse/planning/advice.hpp>
 
 #include <string>
 
@@ -14,8 +14,8 @@ namespace zse_cli {
 /// One sentence on what is lacking, and steps on lines of their own.
 class Refused : public zse::Error {
 public:
-    Refused(const zse::memory::Plan& plan, const zse::model::Setting& setting,
-            const zse::model::Budget& budget, const zse::model::Advice& advice);
+    Refused(const zse::memory::Plan& plan, const zse::planning::Setting& setting,
+            const zse::planning::Budget& budget, const zse::planning::Advice& advice);
     [[nodiscard]] const std::string& steps() const noexcept { return steps_; }
 
 private:
@@ -23,17 +23,17 @@ private:
 };
 
 /// Steps for a model of this program's engines; smaller models are those that are known by name.
-zse::model::Advice advice_on(const zse::model::Planner& plan, const zse::model::Setting& setting,
-                             const zse::model::Budget& budget, const zse::ModelSpec& spec,
-                             const std::string& attention);
+zse::planning::Advice advice_on(const zse::planning::Planner& plan, const zse::planning::Setting& setting,
+                                const zse::planning::Budget& budget, const zse::ModelSpec& spec,
+                                const std::string& attention);
 
 /// What is lacking, in one sentence.
-std::string sentence(const zse::memory::Plan& plan, const zse::model::Budget& budget,
-                     const zse::model::Advice& advice);
+std::string sentence(const zse::memory::Plan& plan, const zse::planning::Budget& budget,
+                     const zse::planning::Advice& advice);
 
 /// A line for each step, and one for all of them together.
-std::string lines(const zse::model::Setting& setting, const zse::model::Advice& advice);
+std::string lines(const zse::planning::Setting& setting, const zse::planning::Advice& advice);
 
-nlohmann::json json_of(const zse::model::Setting& setting, const zse::model::Advice& advice);
+nlohmann::json json_of(const zse::planning::Setting& setting, const zse::planning::Advice& advice);
 
 }  // namespace zse_cli

@@ -6,7 +6,7 @@
 #include <support/expect_error.hpp>
 #include <support/tiny_engine.hpp>
 
-#include <zse/model/settle.hpp>
+#include <zse/planning/settle.hpp>
 
 #include <map>
 #include <optional>
@@ -241,16 +241,16 @@ TEST(Pages, WhatIsEvictedIsCounted) {
 // else makes a larger pool than a fixed 0.8 does, and the load stays within them.
 TEST(Pages, APoolOfAShareOfATierIsNeverOverrun) {
     const auto pool = [](double share, std::uint32_t batch, zse::Bytes tier) {
-        zse::model::BudgetRequest request;
+        zse::planning::BudgetRequest request;
         request.host = zse::Size{false, tier};
         request.utilization = share;
-        const zse::model::Budget budget = zse::model::budget_of(request, {});
-        zse::model::Wish wish;
+        const zse::planning::Budget budget = zse::planning::budget_of(request, {});
+        zse::planning::Wish wish;
         wish.setting.limits = {.context = 400, .batch = batch, .step_tokens = 64};
         wish.kv = zse::Size{true, 0};
         wish.layers = tiny().spec.layers;
-        const auto plan = zse::model::planner_of<zse::Engine<kv::f16>>(tiny().spec);
-        const zse::Limits limits = zse::model::settle(plan, wish, budget).limits;
+        const auto plan = zse::planning::planner_of<zse::Engine<kv::f16>>(tiny().spec);
+        const zse::Limits limits = zse::planning::settle(plan, wish, budget).limits;
         return std::pair{limits, budget.host.cap};
     };
     const auto bytes = [](const zse::Limits& limits) {

@@ -5,12 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <zse/engine.hpp>
-#include <zse/model/advice.hpp>
 #include <zse/model/models.hpp>
+#include <zse/planning/advice.hpp>
 
 namespace {
 
-using namespace zse::model;
+using namespace zse::planning;
 using zse::Bytes;
 using zse::GB;
 using zse::Limits;

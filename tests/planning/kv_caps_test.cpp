@@ -6,11 +6,11 @@
 
 #include <zse/engine.hpp>
 #include <zse/model/models.hpp>
-#include <zse/model/settle.hpp>
+#include <zse/planning/settle.hpp>
 
 namespace {
 
-using namespace zse::model;
+using namespace zse::planning;
 using zse::Bytes;
 using zse::GB;
 using zse::Limits;

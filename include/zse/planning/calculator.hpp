@@ -4,7 +4,7 @@
 #pragma once
 
 #include <zse/model/batch.hpp>
-#include <zse/model/budget.hpp>
+#include <zse/planning/budget.hpp>
 
 #include <algorithm>
 #include <functional>
@@ -13,7 +13,7 @@
 #include <string>
 
 namespace zse::inline v1 {
-namespace model {
+namespace planning {
 
 /// The choices that a user may turn to make an engine smaller. Policies go by their names.
 struct Setting {
@@ -158,5 +158,5 @@ std::optional<std::uint64_t> largest_pool(const Planner& plan, const Setting& se
     return *most * limits.page_tokens;
 }
 
-}  // namespace model
+}  // namespace planning
 }  // namespace zse::inline v1

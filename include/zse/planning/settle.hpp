@@ -2,10 +2,10 @@
 // Turns what a user left open (context, layers in the gpu tier, bytes of KV) into limits that a budget holds.
 #pragma once
 
-#include <zse/model/calculator.hpp>
+#include <zse/planning/calculator.hpp>
 
 namespace zse::inline v1 {
-namespace model {
+namespace planning {
 
 /// Bytes of KV that tiers hold at most, where the user says so. Caps, not demands: more than there is means nothing.
 struct KvCaps {
@@ -124,5 +124,5 @@ inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budge
     return setting;
 }
 
-}  // namespace model
+}  // namespace planning
 }  // namespace zse::inline v1

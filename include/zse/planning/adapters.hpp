@@ -7,7 +7,7 @@
 #include <zse/model/spec.hpp>
 
 namespace zse::inline v1 {
-namespace model {
+namespace planning {
 
 /// Adapters of one rank, over every matrix of every layer.
 struct Adapters {
@@ -28,20 +28,20 @@ constexpr Bytes adapter_layer_bytes(const ModelSpec& spec, std::uint32_t rank) n
 }
 
 /// Bytes of all adapters in a tier: they lie where their layers do.
-constexpr Bytes adapter_bytes(const ModelSpec& spec, const Placement& placement, const Adapters& adapters,
-                              memory::Tier tier) noexcept {
+constexpr Bytes adapter_bytes(const ModelSpec& spec, const model::Placement& placement,
+                              const Adapters& adapters, memory::Tier tier) noexcept {
     std::uint64_t layers = 0;
     for (std::uint32_t layer = 0; layer < spec.layers; ++layer) layers += placement.of_layer(layer) == tier;
     return saturating_mul(saturating_mul(adapter_layer_bytes(spec, adapters.rank), layers), adapters.count);
 }
 
 /// Adds the adapters to a plan's weights, as one arena in each tier.
-constexpr void add_adapters(memory::Plan& plan, const ModelSpec& spec, const Placement& placement,
+constexpr void add_adapters(memory::Plan& plan, const ModelSpec& spec, const model::Placement& placement,
                             const Adapters& adapters) noexcept {
     for (const memory::Tier tier : {memory::Tier::gpu, memory::Tier::host}) {
         plan.add(tier, memory::Kind::weights, adapter_bytes(spec, placement, adapters, tier));
     }
 }
 
-}  // namespace model
+}  // namespace planning
 }  // namespace zse::inline v1

@@ -12,7 +12,7 @@
 #include <vector>
 
 namespace zse::inline v1 {
-namespace model {
+namespace planning {
 
 /// What a user says about a model. Zeros are left open.
 struct Rough {
@@ -139,5 +139,5 @@ inline Completed complete(const Rough& rough) {
     return result;
 }
 
-}  // namespace model
+}  // namespace planning
 }  // namespace zse::inline v1

@@ -10,7 +10,7 @@
 #include <optional>
 
 namespace zse::inline v1 {
-namespace model {
+namespace planning {
 
 /// Memory of a machine, in bytes.
 struct MachineMemory {
@@ -152,5 +152,5 @@ inline Budget budget_of(const BudgetRequest& request, const MachineMemory& machi
     return budget;
 }
 
-}  // namespace model
+}  // namespace planning
 }  // namespace zse::inline v1

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 namespace zse::inline v1 {
-namespace model {
+namespace planning {
 
 /// A limit for the next load. Sequences that had to give up their pages are a sign of too many: a quarter fewer. Where
 /// less than half of the pages were ever in use, as many more as would use nine tenths of them, at most twice as many.
@@ -22,5 +22,5 @@ constexpr std::uint32_t suggested_batch(double kv_use, std::uint64_t preemptions
                       std::max(batch, most));
 }
 
-}  // namespace model
+}  // namespace planning
 }  // namespace zse::inline v1

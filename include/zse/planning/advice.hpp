@@ -3,14 +3,14 @@
 // whether it is enough. Every figure is a difference of two plans.
 #pragma once
 
-#include <zse/model/levers.hpp>
-#include <zse/model/shares.hpp>
+#include <zse/planning/levers.hpp>
+#include <zse/planning/shares.hpp>
 
 #include <string>
 #include <vector>
 
 namespace zse::inline v1 {
-namespace model {
+namespace planning {
 
 /// What there is too much of. KV and activations want opposite cures: a larger share of memory for KV helps the one and
 /// harms the other.
@@ -169,5 +169,5 @@ inline Advice advise(const Planner& plan, const Setting& setting, const Budget& 
     return advice;
 }
 
-}  // namespace model
+}  // namespace planning
 }  // namespace zse::inline v1

@@ -6,18 +6,18 @@
 #include <support/expect_error.hpp>
 
 #include <zse/engine.hpp>
-#include <zse/model/adapters.hpp>
 #include <zse/model/models.hpp>
-#include <zse/model/rough.hpp>
-#include <zse/model/settle.hpp>
-#include <zse/model/shares.hpp>
-#include <zse/model/suggested_batch.hpp>
+#include <zse/planning/adapters.hpp>
+#include <zse/planning/rough.hpp>
+#include <zse/planning/settle.hpp>
+#include <zse/planning/shares.hpp>
+#include <zse/planning/suggested_batch.hpp>
 
 #include <tuple>
 
 namespace {
 
-using namespace zse::model;
+using namespace zse::planning;
 using zse::Bytes;
 using zse::ErrorCode;
 using zse::GB;
@@ -30,6 +30,7 @@ using zse::Size;
 using zse::memory::Kind;
 using zse::memory::Plan;
 using zse::memory::Tier;
+using zse::model::Placement;
 namespace models = zse::models;
 
 using Tiered = zse::Engine<zse::tiers::chain<zse::tiers::arena, zse::tiers::host>>;

@@ -7,12 +7,12 @@
 
 #include <zse/engine.hpp>
 #include <zse/model/models.hpp>
-#include <zse/model/settle.hpp>
-#include <zse/model/shares.hpp>
+#include <zse/planning/settle.hpp>
+#include <zse/planning/shares.hpp>
 
 namespace {
 
-using namespace zse::model;
+using namespace zse::planning;
 using zse::Bytes;
 using zse::Engine;
 using zse::GB;
@@ -23,6 +23,7 @@ using zse::Size;
 using zse::memory::Kind;
 using zse::memory::Plan;
 using zse::memory::Tier;
+using zse::model::Placement;
 namespace kv = zse::kv;
 namespace models = zse::models;
 namespace weights = zse::weights;

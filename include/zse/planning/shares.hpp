@@ -8,7 +8,7 @@
 #include <string_view>
 
 namespace zse::inline v1 {
-namespace model {
+namespace planning {
 
 /// What the bytes of a plan come to, in four parts.
 enum class Part : std::uint8_t {
@@ -113,5 +113,5 @@ constexpr std::uint64_t huge_pages(const memory::Plan& plan, memory::Tier tier) 
     return pages;
 }
 
-}  // namespace model
+}  // namespace planning
 }  // namespace zse::inline v1

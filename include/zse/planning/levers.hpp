@@ -2,14 +2,14 @@
 // What a user can turn to make an engine smaller, and how far each has to be turned.
 #pragma once
 
-#include <zse/model/calculator.hpp>
+#include <zse/planning/calculator.hpp>
 
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace zse::inline v1 {
-namespace model {
+namespace planning {
 
 enum class Lever : std::uint8_t { context, kv, batch, step_tokens, gpu_layers, weights, model, other };
 
@@ -154,5 +154,5 @@ private:
 };
 
 }  // namespace detail
-}  // namespace model
+}  // namespace planning
 }  // namespace zse::inline v1
