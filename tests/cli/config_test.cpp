@@ -174,7 +174,8 @@ TEST_F(Config, CommandsThatOpenOrPlanHaveTheOption) {
 
 // Whoever adds an option to the program adds it to the table, or says here that it belongs to one call only.
 TEST_F(Config, EveryOptionOfTheProgramIsInTheTable) {
-    const std::set<std::string> of_one_call{"help", "config", "json", "prompt", "raw", "stats", "stop"};
+    const std::set<std::string> of_one_call{"help",  "config", "json",           "prompt",        "raw",
+                                            "stats", "stop",   "profile-memory", "profile-output"};
     std::set<std::string> flags;
     const std::string help = zse("run --help").out;
     const std::regex line("\\n  ((?:-\\w,)?(--[a-z0-9,-]+))");

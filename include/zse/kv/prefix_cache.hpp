@@ -66,7 +66,7 @@ public:
     }
     /// Its page in group `group`.
     [[nodiscard]] PageIndex page(Block block, std::uint32_t group) const noexcept {
-        return group == 0 ? block : others_[block * (groups_ - 1) + group - 1];
+        return group == 0 ? block : others_[other(block, group)];
     }
     /// Makes `block` that of these tokens, which are not known behind `parent`. Sequences hold it. `page(group)` gives
     /// its pages.
@@ -75,10 +75,9 @@ public:
         Block& head = heads_[bucket(parent, tokens)];
         blocks_[block] = {parent, head, none, none, true};
         head = block;
-        std::copy_n(tokens, page_tokens_,
-                    tokens_.begin() + static_cast<std::ptrdiff_t>(block * page_tokens_));
+        std::copy_n(tokens, page_tokens_, tokens_.data() + first_token(block));
         for (std::uint32_t group = 1; group < groups_; ++group) {
-            others_[block * (groups_ - 1) + group - 1] = page(group);
+            others_[other(block, group)] = page(group);
         }
         ++known_;
     }
@@ -121,8 +120,15 @@ private:
     };
 
     static constexpr std::uint64_t buckets(std::uint64_t pages) noexcept { return std::bit_ceil(pages); }
+    // In 64 bits: a pool has up to 2^32 pages.
+    [[nodiscard]] std::size_t first_token(Block block) const noexcept {
+        return std::size_t{block} * page_tokens_;
+    }
+    [[nodiscard]] std::size_t other(Block block, std::uint32_t group) const noexcept {
+        return std::size_t{block} * (groups_ - 1) + group - 1;
+    }
     [[nodiscard]] const std::int32_t* tokens_of(Block block) const noexcept {
-        return tokens_.data() + std::size_t{block} * page_tokens_;
+        return tokens_.data() + first_token(block);
     }
     [[nodiscard]] bool is(Block block, Block parent, const std::int32_t* tokens) const noexcept {
         return blocks_[block].parent == parent && std::equal(tokens, tokens + page_tokens_, tokens_of(block));
