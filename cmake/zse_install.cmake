@@ -15,5 +15,6 @@ write_basic_package_version_file(zseConfigVersion.cmake COMPATIBILITY SameMinorV
 install(FILES "${PROJECT_BINARY_DIR}/zseConfig.cmake"
               "${PROJECT_BINARY_DIR}/zseConfigVersion.cmake"
               "${PROJECT_SOURCE_DIR}/cmake/FindPCRE2.cmake"
+              "${PROJECT_SOURCE_DIR}/cmake/FindxxHash.cmake"
         DESTINATION "${zse_package_dir}")
 install(FILES "${PROJECT_SOURCE_DIR}/cmake/zse_engine_matrix.cmake" DESTINATION "${zse_package_dir}" OPTIONAL)

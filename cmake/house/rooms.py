@@ -37,6 +37,7 @@ LEVEL = {room: level for level, line in enumerate(ORDER) for room in line.split(
 LIBRARIES = {
     "boost/hana": ("policy", "engine"),
     "pcre2.h": ("tokenizer",),
+    "xxhash.h": ("core",),
     "yaml-cpp/": ("config",),
     "fmt/": (),
     "nlohmann/": (),
