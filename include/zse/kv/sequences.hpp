@@ -79,9 +79,10 @@ public:
     }
     /// Makes the pages of a sequence known that are full once the tokens below `computed` are in them; those below
     /// `before` were made known already. Where another sequence computed the same page, this one holds that from now on:
-    /// equal prefixes have equal bytes.
-    void seal(Slot slot, std::span<const std::int32_t> tokens, std::uint32_t before,
-              std::uint32_t computed) noexcept {
+    /// equal prefixes have equal bytes. Calls inserted(block, i) where the sequence's page i was not known.
+    template <class Inserted>
+    void seal(Slot slot, std::span<const std::int32_t> tokens, std::uint32_t before, std::uint32_t computed,
+              const Inserted& inserted) noexcept {
         if (!prefixes_.enabled()) return;
         const PageTable& table = groups_.front().tables[slot];
         const std::uint32_t page_tokens = groups_.front().keeping.page_tokens;
@@ -93,6 +94,7 @@ public:
                 for (GroupPages& group : groups_) group.pool.share(group.tables[slot].data()[i]);
                 prefixes_.insert(table.data()[i], parent, part,
                                  [&](std::uint32_t group) { return groups_[group].tables[slot].data()[i]; });
+                inserted(table.data()[i], i);
                 continue;
             }
             if (same == table.data()[i]) continue;  // of a fork
@@ -101,6 +103,10 @@ public:
                 groups_[g].tables[slot].replace(groups_[g].pool, i, prefixes_.page(same, g));
             }
         }
+    }
+    void seal(Slot slot, std::span<const std::int32_t> tokens, std::uint32_t before,
+              std::uint32_t computed) noexcept {
+        seal(slot, tokens, before, computed, [](PrefixCache::Block, std::uint32_t) noexcept {});
     }
     [[nodiscard]] const PrefixCache& prefixes() const noexcept { return prefixes_; }
     /// Pages that no sequence holds, kept for later ones; and how many of them gave way so far.
