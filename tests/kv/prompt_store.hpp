@@ -23,7 +23,8 @@ inline constexpr Bytes stored_pages_bytes = 5000;  // a slot of two blocks, and 
 inline constexpr zse::Identity stored_identity{0x0123456789abcdef, 42};
 
 /// Prompt number `prompt`: its block `i` has these tokens. Prompts of one `family` begin with the same two blocks.
-inline std::vector<std::int32_t> block_tokens(std::uint32_t prompt, std::uint32_t i, std::uint32_t family = 0) {
+inline std::vector<std::int32_t> block_tokens(std::uint32_t prompt, std::uint32_t i,
+                                              std::uint32_t family = 0) {
     const std::uint32_t of = i < 2 && family != 0 ? 1000 + family : prompt;
     std::vector<std::int32_t> tokens;
     for (std::uint32_t t = 0; t < stored_page_tokens; ++t) {
@@ -64,10 +65,9 @@ public:
             ledger.reserve(zse::memory::Tier::disk, zse::memory::Kind::prompt_cache, layout.file_bytes)
                 .value(),
             directory, identity, layout,
-            zse::memory::Arena(ledger
-                                   .reserve(zse::memory::Tier::host, zse::memory::Kind::staging,
-                                            layout.staging_bytes())
-                                   .value()),
+            zse::memory::Arena(
+                ledger.reserve(zse::memory::Tier::host, zse::memory::Kind::staging, layout.staging_bytes())
+                    .value()),
             carver_);
     }
 

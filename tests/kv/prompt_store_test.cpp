@@ -120,7 +120,8 @@ TEST(PromptStore, OthersAreToldApart) {
     const TemporaryDirectory directory;
     std::optional<OpenStore> first(std::in_place, directory.path());
     first->put(1, 3);
-    const auto words = {std::string_view("in use by another zse engine"), std::string_view("directory of its own")};
+    const auto words = {std::string_view("in use by another zse engine"),
+                        std::string_view("directory of its own")};
     support::expect_error([&] { OpenStore second(directory.path()); }, ErrorCode::usage,
                           {*words.begin(), *(words.begin() + 1), directory.path().native()});
     const pid_t child = ::fork();
