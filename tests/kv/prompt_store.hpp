@@ -58,7 +58,7 @@ public:
         : layout(kv::PromptLayout::of(stored_page_tokens, pages_bytes, size, 32)),
           index_(ledger
                      .reserve(zse::memory::Tier::host, zse::memory::Kind::prompt_cache,
-                              kv::PromptStore::index_bytes(layout))
+                              layout.tree_bytes())
                      .value()),
           carver_(index_.bytes()) {
         store.emplace(

@@ -7,6 +7,7 @@
 #include <zse/model/loader.hpp>
 #include <zse/scheduler/scheduler.hpp>
 
+#include <filesystem>
 #include <optional>
 
 namespace zse::inline v1 {
@@ -18,6 +19,9 @@ struct Options {
     memory::Mapping mapping;       ///< pages of the system that memory is taken on
     scheduler::Admission admission = scheduler::Admission::prompt;  ///< when a request may begin
     std::optional<kernels::Isa> isa;  ///< kernels of this instruction set; none: the widest of the processor
+    /// Where the file of Limits::prompt_cache_disk is; made where it is missing. One engine at a time has the file of a
+    /// model; models and settings have files of their own.
+    std::filesystem::path prompt_cache_directory{};
     bool use_cache = true;  ///< false computes the whole sequence for every token: for checking only
     std::uint64_t shuffle_pages = 0;  ///< not 0: pages are taken in another order, for checking only
 };

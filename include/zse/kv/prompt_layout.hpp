@@ -29,6 +29,23 @@ struct PromptRecord {
 };
 static_assert(sizeof(PromptRecord) == 5 * 8 + 2 * 4);
 
+/// A block in the file, as long as it is there.
+struct PromptPlace {
+    PrefixCache::Block slot = PrefixCache::none;
+    std::uint64_t generation = 0;
+};
+/// What memory keeps of a slot beside the tokens of its block.
+struct PromptSlot {
+    std::uint64_t generation = 0;
+    std::uint64_t pages_checksum = 0;
+    bool waits = false;  ///< to be written
+};
+/// What memory keeps of a block of the pages of sequences.
+struct PromptBlock {
+    PromptPlace place;    ///< where it is in the file, if there
+    bool queued = false;  ///< to be written
+};
+
 /// `[header | records | slots]`. A slot holds the pages that all groups of layers have of one block of tokens, one group
 /// after the other, as they lie in memory. Records lie together, so that a file is opened by reading little of it; the
 /// slots begin on whole blocks, so that they can be read and written past the page cache.
@@ -71,6 +88,15 @@ struct PromptLayout {
         return layout;
     }
 
+    /// The smallest file.
+    static constexpr Bytes least_bytes(std::uint32_t page_tokens, Bytes pages_bytes) noexcept {
+        PromptLayout layout;
+        layout.page_tokens = page_tokens;
+        layout.pages_bytes = pages_bytes;
+        layout.slots = 1;
+        return memory::arena_bytes(layout.slot_at(1));
+    }
+
     [[nodiscard]] constexpr Bytes record_bytes() const noexcept {
         return round_up(sizeof(PromptRecord) + Bytes{page_tokens} * sizeof(std::int32_t), 64);
     }
@@ -89,6 +115,20 @@ struct PromptLayout {
     [[nodiscard]] constexpr Bytes read_bytes() const noexcept { return read_slots * slot_bytes(); }
     [[nodiscard]] constexpr Bytes staging_bytes() const noexcept {
         return file_bytes == 0 ? 0 : writes * write_bytes() + readers * read_bytes();
+    }
+
+    /// Bytes of host memory that say what is in the file.
+    [[nodiscard]] constexpr Bytes tree_bytes() const noexcept {
+        using memory::Carver;
+        return PrefixCache::bytes(slots, page_tokens, 1) + Carver::footprint<PromptSlot>(slots) +
+               Carver::footprint<PrefixCache::Block>(slots);
+    }
+    /// With what is kept of `pages` blocks of sequences of at most `context` tokens.
+    [[nodiscard]] constexpr Bytes index_bytes(std::uint64_t pages, std::uint32_t context) const noexcept {
+        using memory::Carver;
+        if (file_bytes == 0) return 0;
+        return tree_bytes() + Carver::footprint<PromptBlock>(pages) + Carver::footprint<PageIndex>(pages) +
+               Carver::footprint<PrefixCache::Block>(ceil_div(context, page_tokens));
     }
 
     friend constexpr bool operator==(const PromptLayout&, const PromptLayout&) = default;

@@ -53,18 +53,15 @@ public:
     using Slot = PrefixCache::Block;
     static constexpr Slot none = PrefixCache::none;
 
-    /// A block in the file, as long as it is there.
-    struct Place {
-        Slot slot = none;
-        std::uint64_t generation = 0;
-    };
+    using Place = PromptPlace;
+
     enum class Put : std::uint8_t {
         taken,  ///< it will be written
         busy,   ///< too many wait to be written; try again later
         full,   ///< the blocks in front of it fill the file
     };
 
-    /// Opens the file and makes the tree anew. `index` has room for index_bytes(), `staging` is of staging_bytes() of the
+    /// Opens the file and makes the tree anew. `index` has room for tree_bytes(), `staging` is of staging_bytes() of the
     /// layout. Throws what PromptFile throws, and out_of_memory where the system refuses threads.
     PromptStore(memory::Reservation file, const std::filesystem::path& directory, const Identity& identity,
                 const PromptLayout& layout, memory::Arena staging, memory::Carver& index)
@@ -72,7 +69,7 @@ public:
           layout_(layout),
           staging_(std::move(staging)),
           tree_(index, layout.slots, layout.page_tokens, 1),
-          slots_(index.take<SlotState>(layout.slots)),
+          slots_(index.take<PromptSlot>(layout.slots)),
           free_(index.take<Slot>(layout.slots)),
           writes_(layout.writes),
           reads_(PromptLayout::readers) {
@@ -84,7 +81,7 @@ public:
         }
         for (Read& read : reads_) read.slots = carver.take<std::byte>(layout.read_bytes());
         staging_.uses(staging_.size());
-        std::fill(slots_.begin(), slots_.end(), SlotState{});
+        std::fill(slots_.begin(), slots_.end(), PromptSlot{});
         find_again();
         note_use();
         writer_ = std::make_unique<memory::Transfers>(1, 2 * writes_.size());
@@ -94,14 +91,6 @@ public:
     PromptStore& operator=(const PromptStore&) = delete;
     /// What waits to be written is written first.
     ~PromptStore() = default;
-
-    /// Bytes of the tree in host memory.
-    static constexpr Bytes index_bytes(const PromptLayout& layout) noexcept {
-        using memory::Carver;
-        if (layout.file_bytes == 0) return 0;
-        return PrefixCache::bytes(layout.slots, layout.page_tokens, 1) +
-               Carver::footprint<SlotState>(layout.slots) + Carver::footprint<Slot>(layout.slots);
-    }
 
     [[nodiscard]] const PromptLayout& layout() const noexcept { return layout_; }
     [[nodiscard]] const PromptCounts& counts() const noexcept { return counts_; }
@@ -148,7 +137,7 @@ public:
             ++counts_.evicted;
         }
         const Slot slot = free_[--free_count_];
-        SlotState& state = slots_[slot];
+        PromptSlot& state = slots_[slot];
         state = {next_generation_++, 0, true};
         tree_.insert(slot, parent, tokens, no_pages);
         tree_.release(slot);
@@ -201,7 +190,8 @@ public:
     std::size_t read(std::span<const Slot> path, const Deliver& deliver) noexcept {
         if (off()) return 0;
         path = path.first(static_cast<std::size_t>(
-            std::find_if(path.begin(), path.end(), [&](Slot slot) { return !readable(slot); }) - path.begin()));
+            std::find_if(path.begin(), path.end(), [&](Slot slot) { return !readable(slot); }) -
+            path.begin()));
         Reading<Deliver> reading{*this, path, deliver, path.size()};
         std::size_t turn = 0;
         for (std::size_t next = 0; next < path.size(); ++turn) {
@@ -231,11 +221,6 @@ public:
     void count_skipped() noexcept { ++counts_.skipped; }
 
 private:
-    struct SlotState {
-        std::uint64_t generation = 0;
-        std::uint64_t pages_checksum = 0;
-        bool waits = false;  ///< to be written
-    };
     struct Write {
         std::span<std::byte> slot;    ///< `[slot_bytes]`; the padding stays zero
         std::span<std::byte> record;  ///< `[record_bytes]`
@@ -260,7 +245,7 @@ private:
             auto& reading = *static_cast<Reading*>(t.context);
             const PromptLayout& layout = reading.store.layout_;
             for (std::size_t i = 0; i < t.bytes / layout.slot_bytes(); ++i) {
-                const SlotState& state = reading.store.slots_[reading.path[t.tag + i]];
+                const PromptSlot& state = reading.store.slots_[reading.path[t.tag + i]];
                 const std::span<const std::byte> bytes(t.memory + i * layout.slot_bytes(),
                                                        layout.pages_bytes);
                 if (checksum(bytes, state.generation) == state.pages_checksum) {
@@ -402,7 +387,7 @@ private:
     PromptLayout layout_;
     memory::Arena staging_;
     PrefixCache tree_;  ///< its blocks are slots, all of them idle
-    std::span<SlotState> slots_;
+    std::span<PromptSlot> slots_;
     std::span<Slot> free_;
     std::size_t free_count_ = 0;
     std::uint64_t next_generation_ = 1;

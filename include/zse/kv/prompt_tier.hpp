@@ -17,31 +17,21 @@ namespace kv {
 /// sequence pages with what the store has of its tokens. Nothing waits for a write. Outlived by the sequences.
 class PromptTier {
 public:
-    /// For sequences of at most `context` tokens. `index` has room for what index_bytes() says, the store's included.
+    /// For sequences of at most `context` tokens. `index` has room for index_bytes() of the layout.
     PromptTier(Sequences& sequences, std::uint32_t context, memory::Reservation file,
                const std::filesystem::path& directory, const Identity& identity, const PromptLayout& layout,
                memory::Arena staging, memory::Carver& index)
         : sequences_(&sequences),
           store_(std::move(file), directory, identity, layout, std::move(staging), index),
-          blocks_(index.take<Block>(sequences.groups().front().pool.capacity())),
+          blocks_(index.take<PromptBlock>(sequences.groups().front().pool.capacity())),
           queue_(index.take<PageIndex>(blocks_.size())),
-          path_(index.take<PromptStore::Slot>(path_length(context, layout.page_tokens))) {
-        std::fill(blocks_.begin(), blocks_.end(), Block{});
+          path_(index.take<PromptStore::Slot>(ceil_div(context, layout.page_tokens))) {
+        std::fill(blocks_.begin(), blocks_.end(), PromptBlock{});
     }
     PromptTier(const PromptTier&) = delete;
     PromptTier& operator=(const PromptTier&) = delete;
     /// Writes what waits to be written.
     ~PromptTier() { flush(); }
-
-    /// Bytes in host memory, for a pool of `pages` pages in the first group.
-    static constexpr Bytes index_bytes(const PromptLayout& layout, std::uint64_t pages,
-                                       std::uint32_t context) noexcept {
-        using memory::Carver;
-        if (layout.file_bytes == 0) return 0;
-        return PromptStore::index_bytes(layout) + Carver::footprint<Block>(pages) +
-               Carver::footprint<PageIndex>(pages) +
-               Carver::footprint<PromptStore::Slot>(path_length(context, layout.page_tokens));
-    }
 
     [[nodiscard]] const PromptStore& store() const noexcept { return store_; }
     /// Blocks that are computed and wait to be written.
@@ -101,15 +91,6 @@ public:
     }
 
 private:
-    /// What is known of a block of the sequences' cache.
-    struct Block {
-        PromptStore::Place place;  ///< where it is in the store, if there
-        bool queued = false;
-    };
-
-    static constexpr std::uint64_t path_length(std::uint32_t context, std::uint32_t page_tokens) noexcept {
-        return ceil_div(context, page_tokens);
-    }
     /// Calls body(bytes) for the page of each group; `page(group)` is its number. The one place that knows where pages lie.
     template <class Page, class Body>
     static void for_each_page(const std::vector<GroupPages>& groups, const Page& page, const Body& body) {
@@ -134,7 +115,7 @@ private:
         const PrefixCache::Block before = known.knows(block) ? known.parent(block) : PrefixCache::none;
         PromptStore::Slot parent = PromptStore::none;
         if (before != PrefixCache::none) {
-            const Block& of_parent = blocks_[before];
+            const PromptBlock& of_parent = blocks_[before];
             // Where its page was another block's before, it may stand in the queue before the block that it follows.
             if (of_parent.queued) return unqueue(), queue(block), true;
             if (store_.holds(of_parent.place)) parent = of_parent.place.slot;
@@ -168,8 +149,8 @@ private:
 
     Sequences* sequences_;
     PromptStore store_;
-    std::span<Block> blocks_;     ///< `[pages of the first group]`
-    std::span<PageIndex> queue_;  ///< a ring; each block stands in it once at most
+    std::span<PromptBlock> blocks_;  ///< `[pages of the first group]`
+    std::span<PageIndex> queue_;     ///< a ring; each block stands in it once at most
     std::span<PromptStore::Slot> path_;
     std::size_t first_ = 0, count_ = 0;
 };
