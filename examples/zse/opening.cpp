@@ -109,10 +109,49 @@ void KvOptions::declare(CLI::App& command) {
         "--kv-heavy", heavy,
         "of dropped tokens, those that stay because they were attended to most: a multiple of 1,024 for each "
         "key head");
+    declare_prompt_cache(command);
+}
+
+void KvOptions::declare_prompt_cache(CLI::App& command) {
     command
         .add_flag("--enable-prefix-caching,!--no-enable-prefix-caching,!--no-prompt-cache", prompt_cache,
                   "keep pages of prompts and answers for prompts that begin alike (default), or do not")
         ->group("KV");
+    command
+        .add_option_function<std::string>(
+            "--prompt-cache",
+            [this](const std::string& directory) {
+                for (const char* word : {"", "true", "false", "yes", "no", "on", "off"}) {
+                    if (directory == word) {
+                        throw zse::Error(
+                            zse::ErrorCode::usage,
+                            zse::text("--prompt-cache is a directory, found '", directory,
+                                      "'; whether prompts are kept at all is --enable-prefix-caching"));
+                    }
+                }
+                prompt_cache_directory = directory;
+            },
+            "keep them in a file in this directory too, which later runs find; default: in memory alone")
+        ->type_name("DIR")
+        ->group("KV");
+    command
+        .add_option_function<std::string>(
+            "--prompt-cache-size",
+            [this](const std::string& text) {
+                prompt_cache_size = zse::parse_size(text).value();
+                if (prompt_cache_size->automatic || prompt_cache_size->bytes == 0) {
+                    throw zse::Error(zse::ErrorCode::usage,
+                                     zse::text("--prompt-cache-size is a size, such as 4GB, found ", text));
+                }
+            },
+            "bytes of that file, taken when it is made; default: 1GiB")
+        ->type_name("SIZE")
+        ->group("KV");
+}
+
+zse::Bytes KvOptions::prompt_cache_disk() const {
+    if (!prompt_cache || (prompt_cache_directory.empty() && !prompt_cache_size)) return 0;
+    return prompt_cache_size ? prompt_cache_size->bytes : default_prompt_cache_size;
 }
 
 std::string KvOptions::name() const {
@@ -227,8 +266,16 @@ zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& 
     limits.kv_sinks = options.kv.sinks;
     limits.kv_heavy = options.kv.heavy;
     limits.prompt_cache = options.kv.prompt_cache;
+    limits.prompt_cache_disk = options.kv.prompt_cache_disk();
     limits.enforce_eager = options.running.enforce_eager;
     return limits;
+}
+
+zse::planning::BudgetRequest budget_of(const ModelOptions& options) {
+    zse::planning::BudgetRequest request = options.budget.request;
+    const zse::Bytes prompts = options.kv.prompt_cache_disk();
+    if (!request.disk && prompts != 0) request.disk = zse::Size{false, prompts};
+    return request;
 }
 
 void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers) {
@@ -271,7 +318,8 @@ zse::planning::Planner planner_of(const zse::ModelSpec& spec, const std::string&
 
 Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
     Chosen chosen{
-        zse::io::Gguf::open(options.file()), {}, choice_of(options), {}, {}, {}, options.running, {}};
+        zse::io::Gguf::open(options.file()), {}, choice_of(options), {}, {}, {}, options.running, {},
+        options.kv.prompt_cache_directory};
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {
@@ -283,7 +331,7 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
     const zse::system::Hardware machine = zse::system::probe_host();
-    zse::planning::BudgetRequest request = options.budget.request;
+    zse::planning::BudgetRequest request = budget_of(options);
     if (request.gpu && request.gpu->automatic) {
         throw zse::Error(
             zse::ErrorCode::usage,
@@ -308,6 +356,10 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
 }
 
 Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
+    if (options.kv.prompt_cache_size && options.kv.prompt_cache_directory.empty()) {
+        throw zse::Error(zse::ErrorCode::usage,
+                         "--prompt-cache-size is the size of a file; name its directory with --prompt-cache");
+    }
     Chosen chosen = consider(options, output_rows, least_context);
     const auto plan = planner_of(chosen.spec, chosen.choice.attention);
     if (!chosen.budget.holds(plan(chosen.setting()))) {
@@ -328,6 +380,14 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
     options.admission = chosen.running.admission;
     if (options.mapping.locked)
         options.mapping.locked = can_lock(plan_of(chosen.choice, chosen.spec, chosen.limits));
+    if (chosen.limits.prompt_cache_disk != 0) {
+        options.prompt_cache_directory = chosen.prompt_cache;
+        if (plan_of(chosen.choice, chosen.spec, chosen.limits).disk[Kind::prompt_cache] == 0) {
+            fmt::print(stderr,
+                       "note: --prompt-cache has no effect: layers that drop tokens or code them anew "
+                       "keep no pages\n");
+        }
+    }
     const bool terminal = ::isatty(STDERR_FILENO) == 1;
     int shown = -1;
     if (terminal) {
