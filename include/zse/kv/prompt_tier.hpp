@@ -7,6 +7,7 @@
 #include <zse/kv/sequences.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <span>
 
@@ -30,8 +31,10 @@ public:
     }
     PromptTier(const PromptTier&) = delete;
     PromptTier& operator=(const PromptTier&) = delete;
-    /// Writes what waits to be written.
     ~PromptTier() { flush(); }
+
+    /// Nobody waits longer than this for a slow disk when an engine closes: what is not written is computed again.
+    static constexpr std::chrono::milliseconds most_closing{3000};
 
     [[nodiscard]] const PromptStore& store() const noexcept { return store_; }
     /// Blocks that are computed and wait to be written.
@@ -81,12 +84,10 @@ public:
             if (!write_next()) return;
         }
     }
-    /// Writes all that can be written, and waits for it.
-    void flush() noexcept {
-        while (count_ != 0) {
-            store_.wait_for_room();
-            pump();
-        }
+    /// Writes what waits, for as long as may be, and waits for what was begun.
+    void flush(std::chrono::milliseconds most = most_closing) noexcept {
+        const auto end = std::chrono::steady_clock::now() + most;
+        for (pump(); count_ != 0 && std::chrono::steady_clock::now() < end; pump()) store_.wait_for_room();
         store_.wait_for_writes();
     }
 
