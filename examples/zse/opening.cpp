@@ -274,7 +274,14 @@ zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& 
 zse::planning::BudgetRequest budget_of(const ModelOptions& options) {
     zse::planning::BudgetRequest request = options.budget.request;
     const zse::Bytes prompts = options.kv.prompt_cache_disk();
-    if (!request.disk && prompts != 0) request.disk = zse::Size{false, prompts};
+    if (prompts == 0) return request;
+    if (!request.disk || request.disk->automatic) request.disk = zse::Size{false, prompts};
+    if (prompts > request.disk->bytes) {
+        throw zse::Error(
+            zse::ErrorCode::usage,
+            zse::text("the prompt cache takes ", zse::human(prompts), " of disk, and --disk-mem allows ",
+                      zse::human(request.disk->bytes), "; raise it, or lower --prompt-cache-size"));
+    }
     return request;
 }
 

@@ -50,7 +50,8 @@ zse::engine::Choice choice_of(const ModelOptions& options);
 zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& machine,
                       std::uint32_t output_rows);
 
-/// The memory that options ask for. A disk tier that is not stated is as large as the prompt cache's file.
+/// The memory that options ask for. A disk tier that is not stated is as large as the prompt cache's file;
+/// throws usage where a stated one is smaller.
 zse::planning::BudgetRequest budget_of(const ModelOptions& options);
 
 /// Takes layers that the model does not have off, and says so.

@@ -22,7 +22,7 @@ Outcome zse(const std::string& arguments) {
 class PromptCache : public testing::Test {
 protected:
     support::TemporaryDirectory directory_;
-    std::string model_ = write_tiny_model(directory_.path(), {.context = 4096}).string();
+    std::string model_ = support::write_tiny_model(directory_.path(), {.context = 4096}).string();
     std::string store_ = (directory_ / "prompts").string();
     std::string run_ = "run " + model_ + " '" + words() + "' --raw --max-tokens 8 -c 1024 --json ";
 
@@ -85,7 +85,8 @@ TEST_F(PromptCache, WhatMakesNoSenseIsRefused) {
                    "is a size, such as 4GB");
     expect_refusal(zse(run_ + "--prompt-cache-size 5000 --prompt-cache " + store_), 2, "state at least");
     expect_refusal(zse(run_ + "--prompt-cache " + model_), 2, "expected a directory for the prompt cache");
-    expect_refusal(zse(run_ + "--prompt-cache " + store_ + " --disk-mem 1MiB"), 1, "disk");
+    expect_refusal(zse(run_ + "--prompt-cache " + store_ + " --disk-mem 1MiB"), 2,
+                   "--disk-mem allows 1.05 MB");
     const Outcome pruned = zse(run_ + "--kv-recent 1024 --prompt-cache " + store_);
     EXPECT_EQ(pruned.status, 0) << pruned.errors;
     EXPECT_NE(pruned.errors.find("note: --prompt-cache has no effect"), std::string::npos);

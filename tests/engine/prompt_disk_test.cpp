@@ -10,6 +10,8 @@
 #include <support/tiny_engine.hpp>
 
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <fstream>
@@ -286,6 +288,42 @@ TEST(PromptDisk, DamagedPagesAreComputedAgain) {
     }
     EXPECT_GT(damaged, 0u);
     EXPECT_GT(fetched, 0u);
+}
+
+TEST(PromptDisk, KillsAtAnyMomentChangeNoToken) {
+    const TemporaryDirectory directory;
+    const zse::Limits limits = on_disk({.context = 200, .batch = 4, .step_tokens = 64}, zse::KiB(200));
+    std::vector<std::vector<std::int32_t>> expected;
+    for (std::uint64_t i = 0; i < 10; ++i) {
+        expected.push_back(cold<Int8>(request(support::tiny_prompt(i, 120), 40, i)));
+    }
+    std::uint64_t random = 7, fetched = 0, evicted = 0;
+    for (int kill = 0; kill < 100; ++kill) {
+        random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+        const pid_t child = ::fork();
+        if (child == 0) {
+            const auto engine = open(directory.path(), limits);
+            for (std::uint64_t i = random >> 40;; ++i) {
+                for (std::uint64_t j = 0; j < 4; ++j)
+                    engine->submit(request(support::tiny_prompt((i + j) % 10, 120), 40, (i + j) % 10));
+                run(*engine);
+            }
+        }
+        ::usleep(static_cast<useconds_t>(3000 + (random >> 33) % 25000));
+        ::kill(child, SIGKILL);
+        int status = 0;
+        ASSERT_EQ(::waitpid(child, &status, 0), child);
+        ASSERT_TRUE(WIFSIGNALED(status)) << WEXITSTATUS(status);
+        const auto engine = open(directory.path(), limits);
+        for (const std::uint64_t i : {random % 10, (random >> 20) % 10}) {
+            EXPECT_EQ(answer(*engine, request(support::tiny_prompt(i, 120), 40, i)), expected[i]) << kill;
+        }
+        EXPECT_EQ(counts(*engine).damaged, 0u);
+        fetched += counts(*engine).fetched;
+        evicted += counts(*engine).evicted;
+    }
+    EXPECT_GT(fetched, 200u);
+    EXPECT_GT(evicted, 0u);
 }
 
 TEST(PromptDisk, AFailingDiskCostsTimeOnly) {
