@@ -56,9 +56,7 @@ public:
                        const zse::Identity& identity = stored_identity,
                        Bytes pages_bytes = stored_pages_bytes)
         : layout(kv::PromptLayout::of(stored_page_tokens, pages_bytes, size, 32)),
-          index_(ledger
-                     .reserve(zse::memory::Tier::host, zse::memory::Kind::prompt_cache,
-                              layout.tree_bytes())
+          index_(ledger.reserve(zse::memory::Tier::host, zse::memory::Kind::prompt_cache, layout.tree_bytes())
                      .value()),
           carver_(index_.bytes()) {
         store.emplace(

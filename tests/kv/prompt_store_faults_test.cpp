@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What may happen to the file of a prompt cache: processes that are killed, bytes that are flipped, torn, swapped or old,
-// files that are others', disks that are full or gone. Never is a block read that is not what was written.
+// What may happen to the file of a prompt cache: processes that are killed, bytes that are flipped, torn, swapped or
+// old, files that are others', disks that are full or gone. Never is a block read that is not what was written.
 // rows: 57 43
 // timeout: 300
 #include "prompt_store.hpp"

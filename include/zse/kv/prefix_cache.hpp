@@ -110,7 +110,7 @@ public:
         drop(block);
         return block;
     }
-    /// Forgets an idle block. Whoever drops another than the oldest drops those behind it too, before anything is added.
+    /// Forgets an idle block. Whoever drops another than the oldest drops those behind it too, before it adds any.
     void drop(Block block) noexcept {
         use(block);
         Entry& entry = blocks_[block];

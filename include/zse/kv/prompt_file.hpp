@@ -25,22 +25,23 @@ namespace kv {
 
 /// One file for one model in one setting, `<16 hexadecimal digits of its identity>.zsecache`, which the ledger counts.
 ///
-/// Whatever happened to it, it is opened: what is no whole record is an empty slot, and a file of another version, shape
-/// or identity begins anew. Only bytes that zse never wrote are refused. Records are written through the page cache, so
-/// that a process that is killed loses none that it wrote; slots go past it where the file system lets them, since that
-/// cache would be memory that no plan counts.
+/// Whatever happened to it, it is opened: what is no whole record is an empty slot, and a file of another version,
+/// shape or identity begins anew. Only bytes that zse never wrote are refused. Records are written through the page
+/// cache, so that a process that is killed loses none that it wrote; slots go past it where the file system lets them,
+/// since that cache would be memory that no plan counts.
 class PromptFile {
 public:
     /// Takes exactly layout.file_bytes, which the reservation is for. Makes the directory where there is none. Throws
-    /// usage (no directory, not writable, in use by another engine), corrupt (a foreign file has the name), out_of_memory
-    /// (the disk is full), unreadable (the disk failed).
+    /// usage (no directory, not writable, in use by another engine), corrupt (a foreign file has the name),
+    /// out_of_memory (the disk is full), unreadable (the disk failed).
     PromptFile(memory::Reservation reservation, const std::filesystem::path& directory,
                const Identity& identity, const PromptLayout& layout)
         : reservation_(std::move(reservation)), layout_(layout), seed_(identity.low) {
         shown_ = io::detail::printable(directory.string());
         std::error_code why;
         std::filesystem::create_directories(directory, why);
-        if (!std::filesystem::is_directory(directory)) {
+        std::error_code unknown;
+        if (!std::filesystem::is_directory(directory, unknown)) {
             throw Error(ErrorCode::usage, text(shown_, ": expected a directory for the prompt cache, found ",
                                                why ? why.message() : "a file", "; name another"));
         }
@@ -165,7 +166,8 @@ private:
         throw Error(ErrorCode::usage, text(shown_, ": the file system cannot lock the prompt cache's file (",
                                            std::strerror(errno), "); name a directory on another one"));
     }
-    /// Whether the file is what it should be; else it is one of ours that begins anew. Throws corrupt where it is not ours.
+    /// Whether the file is what it should be; else it is one of ours that begins anew. Throws corrupt where it is not
+    /// ours.
     [[nodiscard]] bool is(const Header& expected) const {
         struct stat status {};
         ::fstat(records_.descriptor(), &status);

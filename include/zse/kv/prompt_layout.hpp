@@ -46,9 +46,9 @@ struct PromptBlock {
     bool queued = false;  ///< to be written
 };
 
-/// `[header | records | slots]`. A slot holds the pages that all groups of layers have of one block of tokens, one group
-/// after the other, as they lie in memory. Records lie together, so that a file is opened by reading little of it; the
-/// slots begin on whole blocks, so that they can be read and written past the page cache.
+/// `[header | records | slots]`. A slot holds the pages that all groups of layers have of one block of tokens, one
+/// group after the other, as they lie in memory. Records lie together, so that a file is opened by reading little of
+/// it; the slots begin on whole blocks, so that they can be read and written past the page cache.
 struct PromptLayout {
     static constexpr Bytes block = memory::BlockFile::block;
     static constexpr Bytes header_bytes = block;
@@ -66,8 +66,8 @@ struct PromptLayout {
     std::uint32_t writes = 0;      ///< blocks that can wait to be written
     std::uint32_t read_slots = 0;  ///< blocks of one read, at most
 
-    /// The layout of a file of `size` bytes, rounded down to whole pages of the system, for steps of `step_tokens` rows.
-    /// Without slots where not even one fits.
+    /// The layout of a file of `size` bytes, rounded down to whole pages of the system, for steps of `step_tokens`
+    /// rows. Without slots where not even one fits.
     static constexpr PromptLayout of(std::uint32_t page_tokens, Bytes pages_bytes, Bytes size,
                                      std::uint32_t step_tokens) noexcept {
         PromptLayout layout;

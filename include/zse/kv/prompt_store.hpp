@@ -3,8 +3,7 @@
 // are fixed at open, nothing is allocated afterwards.
 #pragma once
 
-#include <zse/kv/prompt_file.hpp>
-#include <zse/memory/arena.hpp>
+#include <zse/kv/prompt_tree.hpp>
 #include <zse/memory/transfers.hpp>
 
 #include <algorithm>
@@ -32,28 +31,22 @@ struct PromptCounts {
     std::uint64_t written = 0;  ///< blocks whose bytes and record are in the file
     std::uint64_t fetched = 0;  ///< blocks that were read back, and were what they should be
     std::uint64_t evicted = 0;  ///< blocks that gave way to others
-    std::uint64_t damaged =
-        0;  ///< blocks that were not what they should be, and those behind them: they are forgotten
+    std::uint64_t damaged = 0;  ///< blocks that were not what they should be, and those behind them
     std::uint64_t skipped =
-        0;  ///< blocks that were not written: what they follow is not in the file, or fills it
+        0;  ///< blocks that were not written: they follow what is not there, or fill the file
 };
 
-/// A tree of blocks in the slots of a file, as PrefixCache is one of pages in memory: the path to a block is compared
-/// token by token, and no hash is trusted. On disk a record names the block in front of it by slot and generation, which
-/// no two blocks share, so the tree can be made again from records alone, in whatever state they were left.
+/// Blocks in the slots of a file. A slot is written in this order: its old record is wiped, then come the pages, then
+/// the new record. So a process that is killed leaves whole blocks and empty slots. What else may happen to a disk
+/// (power fails, bits flip) shows in the checksum of the pages, which is compared before anybody sees them.
 ///
-/// A slot is written in this order: its old record is wiped, then come the pages, then the new record. So a process that
-/// is killed leaves whole blocks and empty slots. What else may happen to a disk (power fails, bits flip) shows in the
-/// checksum of the pages, which is compared before anybody sees them.
-///
-/// One thread calls; the pages are written by a thread of the store, in order, and read by several. Where the file can no
-/// longer be read or written, the store is off from then on, and says why; whoever uses it computes instead.
+/// One thread calls; the pages are written by a thread of the store, in order, and read by several. Where the file can
+/// no longer be read or written, the store is off from then on, and says why; whoever uses it computes instead.
 class PromptStore {
 public:
-    using Slot = PrefixCache::Block;
-    static constexpr Slot none = PrefixCache::none;
-
+    using Slot = PromptTree::Slot;
     using Place = PromptPlace;
+    static constexpr Slot none = PromptTree::none;
 
     enum class Put : std::uint8_t {
         taken,  ///< it will be written
@@ -61,16 +54,14 @@ public:
         full,   ///< the blocks in front of it fill the file
     };
 
-    /// Opens the file and makes the tree anew. `index` has room for tree_bytes(), `staging` is of staging_bytes() of the
-    /// layout. Throws what PromptFile throws, and out_of_memory where the system refuses threads.
+    /// Opens the file and makes the tree anew. `index` has room for tree_bytes(), `staging` is of staging_bytes() of
+    /// the layout. Throws what PromptFile throws, and out_of_memory where the system refuses threads.
     PromptStore(memory::Reservation file, const std::filesystem::path& directory, const Identity& identity,
                 const PromptLayout& layout, memory::Arena staging, memory::Carver& index)
         : file_(std::move(file), directory, identity, layout),
           layout_(layout),
           staging_(std::move(staging)),
-          tree_(index, layout.slots, layout.page_tokens, 1),
-          slots_(index.take<PromptSlot>(layout.slots)),
-          free_(index.take<Slot>(layout.slots)),
+          tree_(index, layout),
           writes_(layout.writes),
           reads_(PromptLayout::readers) {
         memory::Carver carver(staging_.bytes());
@@ -81,8 +72,10 @@ public:
         }
         for (Read& read : reads_) read.slots = carver.take<std::byte>(layout.read_bytes());
         staging_.uses(staging_.size());
-        std::fill(slots_.begin(), slots_.end(), PromptSlot{});
-        find_again();
+        tree_.find_again(file_, staging_.bytes());
+        counts_.found = tree_.size();
+        // Pages are written with the padding that staging has: none of what was read.
+        std::fill(staging_.bytes().begin(), staging_.bytes().end(), std::byte{0});
         note_use();
         writer_ = std::make_unique<memory::Transfers>(1, 2 * writes_.size());
         readers_ = std::make_unique<memory::Transfers>(PromptLayout::readers, reads_.size());
@@ -95,7 +88,7 @@ public:
     [[nodiscard]] const PromptLayout& layout() const noexcept { return layout_; }
     [[nodiscard]] const PromptCounts& counts() const noexcept { return counts_; }
     /// Blocks in the file.
-    [[nodiscard]] std::size_t blocks() const noexcept { return tree_.known(); }
+    [[nodiscard]] std::size_t blocks() const noexcept { return tree_.size(); }
     /// Whether the file could no longer be read or written; why, and what became of it.
     [[nodiscard]] bool off() const noexcept { return error_ != 0; }
     [[nodiscard]] std::string warning() const {
@@ -109,47 +102,29 @@ public:
         return off() ? none : tree_.find(parent, tokens);
     }
     /// Whether its pages are in the file already.
-    [[nodiscard]] bool readable(Slot slot) const noexcept { return !slots_[slot].waits; }
-    [[nodiscard]] Place place(Slot slot) const noexcept { return {slot, slots_[slot].generation}; }
-    [[nodiscard]] bool holds(const Place& place) const noexcept {
-        return place.slot != none && tree_.knows(place.slot) &&
-               slots_[place.slot].generation == place.generation;
-    }
+    [[nodiscard]] bool readable(Slot slot) const noexcept { return !tree_[slot].waits; }
+    [[nodiscard]] Place place(Slot slot) const noexcept { return tree_.place(slot); }
+    [[nodiscard]] bool holds(const Place& place) const noexcept { return tree_.holds(place); }
     /// The block and those in front of it were used now.
-    void touch(Slot slot) noexcept {
-        for (; slot != none; slot = tree_.parent(slot)) {
-            tree_.use(slot);
-            tree_.release(slot);
-        }
-    }
+    void touch(Slot slot) noexcept { tree_.touch(slot); }
 
-    /// Begins to write a block that find() does not find behind `parent`, which is in the file or none. copy(bytes) writes
-    /// its pages, `[pages_bytes]`. `made` is where it is.
+    /// Begins to write a block that find() does not find behind `parent`, which is in the file or none. copy(bytes)
+    /// writes its pages, `[pages_bytes]`. `made` is where it is.
     template <class Copy>
     Put put(Slot parent, const std::int32_t* tokens, const Copy& copy, Place& made) noexcept {
         Write* const write = idle_write();
         if (write == nullptr) return Put::busy;
-        if (free_count_ == 0) {
-            touch(parent);
-            // The oldest has nothing behind it. Where it is the parent, all blocks are of this prompt.
-            if (tree_.oldest() == parent) return Put::full;
-            forget(tree_.oldest());
-            ++counts_.evicted;
-        }
-        const Slot slot = free_[--free_count_];
-        PromptSlot& state = slots_[slot];
-        state = {next_generation_++, 0, true};
-        tree_.insert(slot, parent, tokens, no_pages);
-        tree_.release(slot);
-        touch(parent);
-        made = place(slot);
+        const Slot slot = tree_.take(parent, counts_.evicted);
+        if (slot == none) return Put::full;
+        tree_.insert(slot, parent, tokens);
+        made = tree_.place(slot);
 
         copy(write->slot.first(layout_.pages_bytes));
         PromptRecord record;
         record.magic = PromptRecord::written;
         record.generation = made.generation;
         record.parent = parent;
-        record.parent_generation = parent == none ? 0 : slots_[parent].generation;
+        record.parent_generation = parent == none ? 0 : tree_[parent].generation;
         record.page_tokens = layout_.page_tokens;
         std::fill(write->record.begin(), write->record.end(), std::byte{0});
         std::memcpy(write->record.data(), &record, sizeof record);
@@ -212,7 +187,7 @@ public:
         const std::size_t good = reading.good;
         counts_.fetched += good;
         if (good < path.size() && !off()) {
-            counts_.damaged += forget_from(path[good]);
+            counts_.damaged += tree_.forget_from(path[good]);
             std::ignore = wipe(path[good]);  // else it is found to be damaged again
         }
         return good;
@@ -245,7 +220,7 @@ private:
             auto& reading = *static_cast<Reading*>(t.context);
             const PromptLayout& layout = reading.store.layout_;
             for (std::size_t i = 0; i < t.bytes / layout.slot_bytes(); ++i) {
-                const PromptSlot& state = reading.store.slots_[reading.path[t.tag + i]];
+                const PromptSlot& state = reading.store.tree_[reading.path[t.tag + i]];
                 const std::span<const std::byte> bytes(t.memory + i * layout.slot_bytes(),
                                                        layout.pages_bytes);
                 if (checksum(bytes, state.generation) == state.pages_checksum) {
@@ -257,8 +232,6 @@ private:
             return 0;
         }
     };
-    /// The tree's blocks are slots, and have no pages beside them.
-    static PageIndex no_pages(std::uint32_t /*group*/) noexcept { return 0; }
     static void lower(std::atomic<std::size_t>& least, std::size_t value) noexcept {
         std::size_t now = least.load();
         while (value < now && !least.compare_exchange_weak(now, value)) {
@@ -288,7 +261,7 @@ private:
         return file_.records().write(layout_.record_at(slot), std::as_bytes(std::span(&empty, 1)));
     }
     /// Tells the ledger what of the file is in use.
-    void note_use() noexcept { file_.uses(tree_.known() * (layout_.slot_bytes() + layout_.record_bytes())); }
+    void note_use() noexcept { file_.uses(tree_.size() * (layout_.slot_bytes() + layout_.record_bytes())); }
     [[nodiscard]] Write* idle_write() noexcept {
         for (Write& write : writes_) {
             if (!write.busy) return &write;
@@ -302,8 +275,8 @@ private:
         if (!holds(write.made)) return;  // it gave way before it was written
         PromptRecord record;
         std::memcpy(&record, write.record.data(), sizeof record);
-        slots_[write.made.slot].pages_checksum = record.pages_checksum;
-        slots_[write.made.slot].waits = false;
+        tree_[write.made.slot].pages_checksum = record.pages_checksum;
+        tree_[write.made.slot].waits = false;
         ++counts_.written;
     }
     void turn_off(const char* what, int error) noexcept {
@@ -311,86 +284,10 @@ private:
         error_ = error;
     }
 
-    void forget(Slot slot) noexcept {
-        tree_.drop(slot);
-        free_[free_count_++] = slot;
-    }
-    /// Forgets a block and those behind it; how many.
-    std::uint64_t forget_from(Slot slot) noexcept {
-        forget(slot);
-        std::uint64_t count = 1;
-        for (bool found = true; found;) {
-            found = false;
-            for (Slot other = 0; other < layout_.slots; ++other) {
-                if (!tree_.knows(other) || tree_.parent(other) == none || tree_.knows(tree_.parent(other)))
-                    continue;
-                forget(other);
-                ++count;
-                found = true;
-            }
-        }
-        return count;
-    }
-
-    /// Makes the tree from the records.
-    void find_again() {
-        struct Found {
-            Slot slot = none;
-            Slot parent = none;
-            std::uint64_t parent_generation = 0;
-            std::uint64_t latest = 0;  ///< generation of the latest block that is this or behind it
-            std::vector<std::int32_t> tokens;
-        };
-        std::vector<Found> found;
-        file_.for_each_record(
-            staging_.bytes(), [&](Slot slot, const PromptRecord& record, const std::int32_t* tokens) {
-                slots_[slot] = {record.generation, record.pages_checksum, false};
-                next_generation_ = std::max(next_generation_, record.generation + 1);
-                found.push_back({slot, record.parent, record.parent_generation, record.generation,
-                                 std::vector<std::int32_t>(tokens, tokens + layout_.page_tokens)});
-            });
-        // A block is younger than the one in front of it, so in order of age every block finds its parent in the tree.
-        const auto age = [&](const Found& one) { return slots_[one.slot].generation; };
-        std::sort(found.begin(), found.end(),
-                  [&](const Found& a, const Found& b) { return age(a) < age(b); });
-        std::vector<Found> kept;
-        for (Found& one : found) {
-            const bool first = one.parent == none && one.parent_generation == 0;
-            if (!first && (one.parent >= layout_.slots || !tree_.knows(one.parent) ||
-                           slots_[one.parent].generation != one.parent_generation)) {
-                continue;
-            }
-            if (tree_.find(one.parent, one.tokens.data()) != none) continue;
-            tree_.insert(one.slot, one.parent, one.tokens.data(), no_pages);
-            kept.push_back(std::move(one));
-        }
-        // What was used when is not written down: a prompt counts as used when its latest block was written. Ends are
-        // older than beginnings.
-        std::vector<std::uint64_t> latest(layout_.slots, 0);
-        for (auto one = kept.rbegin(); one != kept.rend(); ++one) {
-            one->latest = std::max(one->latest, latest[one->slot]);
-            if (one->parent != none) latest[one->parent] = std::max(latest[one->parent], one->latest);
-        }
-        std::sort(kept.begin(), kept.end(), [&](const Found& a, const Found& b) {
-            return a.latest != b.latest ? a.latest < b.latest : age(a) > age(b);
-        });
-        for (const Found& one : kept) tree_.release(one.slot);
-        counts_.found = kept.size();
-        for (Slot slot = static_cast<Slot>(layout_.slots); slot-- > 0;) {
-            if (!tree_.knows(slot)) free_[free_count_++] = slot;
-        }
-        // Pages are written with the padding that staging began with.
-        std::fill(staging_.bytes().begin(), staging_.bytes().end(), std::byte{0});
-    }
-
     PromptFile file_;
     PromptLayout layout_;
     memory::Arena staging_;
-    PrefixCache tree_;  ///< its blocks are slots, all of them idle
-    std::span<PromptSlot> slots_;
-    std::span<Slot> free_;
-    std::size_t free_count_ = 0;
-    std::uint64_t next_generation_ = 1;
+    PromptTree tree_;
     PromptCounts counts_;
     const char* failed_ = "";
     int error_ = 0;

@@ -46,8 +46,9 @@ public:
         if (blocks_[block].queued || store_.off()) return;
         queue(block);
     }
-    /// Gives a sequence whose first `adopted` tokens have their pages the blocks that follow and are in the store, whole
-    /// ones, and not all of `tokens`. Takes pages that are free or that nobody holds. Returns the tokens that it then has.
+    /// Gives a sequence whose first `adopted` tokens have their pages the blocks that follow and are in the store,
+    /// whole ones, and not all of `tokens`. Takes pages that are free or that nobody holds. Returns the tokens that it
+    /// then has.
     std::uint32_t fetch(Slot slot, std::span<const std::int32_t> tokens, std::uint32_t adopted) noexcept {
         const std::uint32_t page_tokens = store_.layout().page_tokens;
         PromptStore::Slot last = PromptStore::none;
@@ -92,7 +93,8 @@ public:
     }
 
 private:
-    /// Calls body(bytes) for the page of each group; `page(group)` is its number. The one place that knows where pages lie.
+    /// Calls body(bytes) for the page of each group; `page(group)` is its number. The one place that knows where pages
+    /// lie.
     template <class Page, class Body>
     static void for_each_page(const std::vector<GroupPages>& groups, const Page& page, const Body& body) {
         for (std::uint32_t g = 0; g < groups.size(); ++g) {

@@ -35,7 +35,8 @@ public:
 
     [[nodiscard]] int descriptor() const noexcept { return file_; }
 
-    /// 0, or the error number of the system; EIO where the file ends before the bytes do. Nothing is allocated or thrown.
+    /// 0, or the error number of the system; EIO where the file ends before the bytes do. Nothing is allocated or
+    /// thrown.
     [[nodiscard]] int read(Bytes offset, std::span<std::byte> to) const noexcept {
         return transfer(offset, to, ::pread);
     }

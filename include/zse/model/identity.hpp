@@ -17,8 +17,8 @@ namespace model {
 inline constexpr std::uint32_t kv_version = 1;
 
 /// Two engines of equal identity write the same bytes into a page for the same tokens. `policies` are those of weights,
-/// KV, attention and execution, as they are spelled; bits may differ between instruction sets too. Reads every byte of the
-/// weights, since neither a name, a time nor a sample says that a file is still the same.
+/// KV, attention and execution, as they are spelled; bits may differ between instruction sets too. Reads every byte of
+/// the weights, since neither a name, a time nor a sample says that a file is still the same.
 inline Identity kv_identity(const io::Gguf& file, const ModelSpec& spec, const StateGroups& groups,
                             std::string_view policies, kernels::Isa isa) {
     Digest digest;
