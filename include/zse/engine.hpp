@@ -107,6 +107,11 @@ private:
         if (const std::string_view wrong = model::defect(limits); !wrong.empty()) {
             throw Error(ErrorCode::usage, text("the limits make no plan: ", wrong));
         }
+        if (limits.kv_disk_tokens != 0 && !tiers::has<T, memory::Tier::disk>) {
+            throw Error(ErrorCode::usage,
+                        text("keys and values on disk need an engine that has that tier; this one is on ",
+                             T::spelling.view()));
+        }
         if (limits.gpu_layers != 0 && !tiers::has<T, memory::Tier::gpu>) {
             throw Error(ErrorCode::usage,
                         text("layers in the gpu tier need an engine that has one; this one is on ",
@@ -143,9 +148,16 @@ private:
     /// A layer of a group, `index` among its layers.
     [[nodiscard]] kv::LayerCache cache(const kv::PagePool& pool, const kv::PageLayout& layout,
                                        std::uint8_t codec, std::uint32_t index) const noexcept {
-        return {{pool.base() + index * layout.layer_bytes(), layout.page_bytes(), layout},
-                codecs_[codec].k,
-                codecs_[codec].v};
+        kv::LayerPages pages{nullptr, layout.page_bytes(), layout};
+        if (const kv::TieredPages* const tiers = pool.tiers(); tiers != nullptr) {
+            pages.places = tiers->places();
+            pages.layer_at = index * layout.layer_bytes();
+            pages.staged = tiers->staged(index);
+            pages.staged_bytes = kv::TieredPages::slice_bytes(layout);
+        } else {
+            pages.pool = pool.base() + index * layout.layer_bytes();
+        }
+        return {pages, codecs_[codec].k, codecs_[codec].v};
     }
 
     /// The cache of every layer, for a forward pass.
@@ -162,6 +174,8 @@ private:
             state.rows.segments = engine.segments(number, rows.segments.size());
             state.window = group.keeping.window;
             state.cache = engine.cache(pages.pool, group.layout, group.codecs.recent, index);
+            state.tiers = group.spread.disk != 0 ? pages.pool.tiers() : nullptr;
+            state.index = index;
             if (group.keeping.old) {
                 state.old = engine.cache(pages.old_pool, group.old_layout, group.old_codec(), index);
             }

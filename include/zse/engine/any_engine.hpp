@@ -7,6 +7,7 @@
 #include <zse/engine/vocabulary.hpp>
 #include <zse/kv/sequences.hpp>
 #include <zse/memory/arena.hpp>
+#include <zse/memory/disk_arena.hpp>
 #include <zse/model/planner.hpp>
 #include <zse/sampling/stop.hpp>
 #include <zse/tokenizer/stream_decoder.hpp>
@@ -89,7 +90,14 @@ public:
         const std::span<const scheduler::Chunk> chunks = scheduler_.next();
         if (chunks.empty()) return events_;
         const model::Batch batch = gather(chunks);
+        for (const scheduler::Chunk& chunk : chunks)
+            pages_.need(chunk.slot, chunk.first_position + chunk.rows);
+        pages_.start();
         forward(batch, logits());
+        if (pages_.failed()) {
+            lose_disk();
+            return events_;
+        }
         note_use(batch);
         ++counters_.steps;
         counters_.rows += batch.rows.rows;
@@ -143,6 +151,14 @@ public:
         }
         return use;
     }
+    /// Pages that changed their tier since open, in all groups of layers.
+    [[nodiscard]] kv::TierTraffic tier_traffic() const noexcept {
+        kv::TierTraffic sum;
+        for (const Spread& spread : spread_) {
+            if (spread.tiers != nullptr) sum += spread.tiers->traffic();
+        }
+        return sum;
+    }
     [[nodiscard]] const scheduler::Counts& scheduling() const noexcept { return scheduler_.counts(); }
     [[nodiscard]] const tokenizer::Tokenizer& tokenizer() const noexcept { return vocabulary_->tokenizer; }
     [[nodiscard]] const engine::Vocabulary& vocabulary() const noexcept { return *vocabulary_; }
@@ -162,6 +178,7 @@ protected:
           mapping_(options.mapping),
           vocabulary_(std::move(vocabulary)),
           kv_(page_arenas()),
+          spread_(spread_arenas(options)),
           logits_(arena(placement().of_compute(), memory::Kind::logits)),
           sampling_(arena(memory::Tier::host, memory::Kind::sampling)),
           page_tables_(arena(memory::Tier::host, memory::Kind::page_tables)),
@@ -296,10 +313,12 @@ private:
         memory::Carver carver(page_tables_.bytes());
         std::vector<kv::GroupPages> made;
         std::size_t next = 0;
-        const auto pool = [&](std::uint64_t count, Bytes page_bytes) {
+        const auto pool = [&](std::uint64_t count, Bytes page_bytes, kv::TieredPages* tiers = nullptr) {
             const auto free = carver.take<kv::PageIndex>(count);
-            return kv::PagePool(free, carver.take<kv::PagePool::Holders>(count), kv_[next++].data(),
-                                page_bytes);
+            const auto holders = carver.take<kv::PagePool::Holders>(count);
+            std::byte* const base = kv_[next++].data();
+            return tiers != nullptr ? kv::PagePool(free, holders, *tiers, page_bytes)
+                                    : kv::PagePool(free, holders, base, page_bytes);
         };
         const auto tables = [&](std::uint64_t entries) {
             const auto room = carver.take<kv::PageIndex>(limits_.batch * entries);
@@ -313,7 +332,8 @@ private:
         for (const model::StateGroup& group : groups_.all()) {
             kv::GroupPages& pages = made.emplace_back();
             pages.keeping = group.keeping;
-            pages.pool = pool(group.pages, group.layout.page_bytes());
+            pages.pool = pool(group.pages, group.layout.page_bytes(),
+                              tiered(made.size() - 1, kv_[next].data(), carver));
             pages.tables = tables(group.keeping.entries(limits_.context));
             if (!group.keeping.old) continue;
             const std::uint64_t entries = group.keeping.old_pages(limits_.context);
@@ -326,6 +346,60 @@ private:
         memory::Carver blocks(prompt_cache_.bytes());
         const kv::PrefixCache prefixes(blocks, groups_.groups[0].pages, limits_.page_tokens, groups_.count);
         return kv::Sequences(std::move(made), prefixes);
+    }
+
+    /// What a group whose pages lie in several tiers holds beyond its first one.
+    struct Spread {
+        memory::Arena host, staging;
+        memory::DiskArena disk;
+        std::unique_ptr<kv::TieredPages> tiers;
+    };
+    [[nodiscard]] std::vector<Spread> spread_arenas(const engine::Options& options) {
+        std::vector<Spread> made;
+        for (const model::StateGroup& group : groups_.all()) {
+            Spread& spread = made.emplace_back();
+            if (!group.spread.spread()) continue;
+            eviction_ = options.eviction;
+            const memory::PoolPlan& pool = plan_.pools[made.size() - 1];  // such groups have one pool each
+            spread.host = arena(memory::Tier::host, memory::Kind::kv, pool.host_bytes());
+            spread.staging = arena(memory::Tier::host, memory::Kind::staging, pool.staging_bytes);
+            spread.disk = memory::DiskArena(
+                ledger().reserve(memory::Tier::disk, memory::Kind::kv, pool.disk_bytes()).value(),
+                options.disk_directory);
+            if (pool.disk_pages != 0 && transfers_ == nullptr) {
+                transfers_ = std::make_unique<memory::Transfers>(2, 256);
+            }
+        }
+        return made;
+    }
+    /// The places of a group's pages, of which those of the first tier are at `first`; null where that has them all.
+    [[nodiscard]] kv::TieredPages* tiered(std::size_t number, std::byte* first, memory::Carver& carver) {
+        const model::StateGroup& group = groups_.groups[number];
+        if (!group.spread.spread()) return nullptr;
+        Spread& spread = spread_[number];
+        const kv::TieredPages::Parts parts{first, spread.host.data(), &spread.disk, spread.staging.data(),
+                                           transfers_.get()};
+        spread.tiers = std::make_unique<kv::TieredPages>(carver, group.layout, group.spread, parts, eviction_,
+                                                         model::pages_of_a_step(limits_));
+        return spread.tiers.get();
+    }
+    /// The disk tier lost pages: the last step counts for nothing, and all goes on without that tier, from the tokens
+    /// that are known. Requests that memory alone cannot hold fail.
+    void lose_disk() {
+        ++counters_.lost_tiers;
+        scheduler_.give_up_pages();
+        pages_.close_disk();
+        for (scheduler::Slot slot = 0; slot < slots_.size(); ++slot) {
+            if (!slots_[slot].active || pages_.could_hold(scheduler_.most_tokens(slot))) continue;
+            events_.push_back({slots_[slot].id, -1, {}, engine::Finish::failed});
+            release(slot);
+        }
+        std::erase_if(waiting_, [&](const auto& entry) {
+            if (pages_.could_hold(demand_of(entry.second, entry.first).most_tokens)) return false;
+            scheduler_.withdraw(entry.first);
+            events_.push_back({entry.first, -1, {}, engine::Finish::failed});
+            return true;
+        });
     }
 
     /// The sums of a slot by which a group finds heavy tokens; empty where it does not.
@@ -415,6 +489,15 @@ private:
         prompt_cache_.uses(pages_.prefixes().used_bytes(prompt_cache_.size()));
         std::size_t arena = 0;
         for (const kv::GroupPages& group : pages_.groups()) {
+            if (const kv::TieredPages* const tiers = group.pool.tiers(); tiers != nullptr) {
+                Spread& spread = spread_[arena];
+                const auto [first, host, disk] = tiers->used();
+                kv_[arena++].uses(first * group.pool.page_bytes());
+                spread.host.uses(host * group.pool.page_bytes());
+                spread.disk.uses(disk * plan_.pools[arena - 1].disk_page_bytes);
+                spread.staging.uses(tiers->staging_used());
+                continue;
+            }
             kv_[arena++].uses(group.pool.used() * group.pool.page_bytes());
             if (group.keeping.old) kv_[arena++].uses(group.old_pool.used() * group.old_pool.page_bytes());
         }
@@ -538,6 +621,9 @@ private:
     memory::Mapping mapping_;
     std::shared_ptr<const engine::Vocabulary> vocabulary_;
     std::vector<memory::Arena> kv_;  ///< one for each pool of the plan
+    kv::Eviction eviction_ = kv::Eviction::lru;
+    std::unique_ptr<memory::Transfers> transfers_;
+    std::vector<Spread> spread_;  ///< one for each group
     memory::Arena logits_, sampling_, page_tables_, prompt_cache_, control_;
     memory::Carver control_carver_;
     std::uint64_t table_entries_ = 0;

@@ -7,6 +7,7 @@
 #include <zse/model/loader.hpp>
 #include <zse/scheduler/scheduler.hpp>
 
+#include <filesystem>
 #include <optional>
 
 namespace zse::inline v1 {
@@ -18,6 +19,8 @@ struct Options {
     memory::Mapping mapping;       ///< pages of the system that memory is taken on
     scheduler::Admission admission = scheduler::Admission::prompt;  ///< when a request may begin
     std::optional<kernels::Isa> isa;  ///< kernels of this instruction set; none: the widest of the processor
+    std::filesystem::path disk_directory = "/tmp";  ///< for files of the disk tier, which have no names
+    kv::Eviction eviction = kv::Eviction::lru;      ///< which pages leave a tier that is full
     bool use_cache = true;  ///< false computes the whole sequence for every token: for checking only
     std::uint64_t shuffle_pages = 0;  ///< not 0: pages are taken in another order, for checking only
 };

@@ -88,6 +88,7 @@ struct Counters {
     std::uint64_t replayed_steps = 0;  ///< that ran as they were captured
     std::uint64_t eager_steps =
         0;  ///< that were enqueued anew: prompts, batches of no captured size, the first of each
+    std::uint64_t lost_tiers = 0;  ///< times that a disk failed, and the engine went on without it
 };
 
 }  // namespace engine

@@ -77,8 +77,21 @@ struct PoolPlan {
     std::uint64_t pages = 0;
     Bytes page_bytes = 0;
     std::uint64_t sequence_pages = 0;  ///< pages of a sequence that fills its context
+    std::uint64_t host_pages = 0;      ///< of `pages`, those that a gpu tier leaves to the host
+    std::uint64_t disk_pages = 0;      ///< of `pages`, those that memory leaves to the disk
+    Bytes disk_page_bytes = 0;         ///< of a page there, padded to blocks
+    Bytes staging_bytes = 0;           ///< buffers in host memory through which pages go to disk and back
 
-    [[nodiscard]] constexpr Bytes bytes() const noexcept { return saturating_mul(pages, page_bytes); }
+    /// Bytes in `tier`; the two below those in the tiers behind it.
+    [[nodiscard]] constexpr Bytes bytes() const noexcept {
+        return saturating_mul(pages - host_pages - disk_pages, page_bytes);
+    }
+    [[nodiscard]] constexpr Bytes host_bytes() const noexcept {
+        return saturating_mul(host_pages, page_bytes);
+    }
+    [[nodiscard]] constexpr Bytes disk_bytes() const noexcept {
+        return saturating_mul(disk_pages, disk_page_bytes);
+    }
     friend constexpr bool operator==(const PoolPlan&, const PoolPlan&) = default;
 };
 

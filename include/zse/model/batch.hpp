@@ -19,6 +19,10 @@ struct Limits {
     std::uint32_t page_tokens = 16;  ///< 1, 8, 16 or 32
     std::uint64_t kv_tokens =
         0;  ///< tokens that the pages of all sequences hold together; 0: batch * context
+    /// Of those, tokens whose pages the gpu tier leaves to the host (without effect where layers lie in the host's), and
+    /// tokens whose pages memory leaves to the disk.
+    std::uint64_t kv_host_tokens = 0;
+    std::uint64_t kv_disk_tokens = 0;
     std::uint32_t kv_recent =
         0;  ///< pruning: tokens kept before the stretch a sequence stands in; 0: all are kept
     std::uint32_t kv_sinks = 0;  ///< pruning: first tokens, which stay

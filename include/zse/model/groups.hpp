@@ -6,6 +6,7 @@
 #include <zse/kv/page.hpp>
 #include <zse/kv/policy.hpp>
 #include <zse/kv/prefix_cache.hpp>
+#include <zse/kv/tiered_pages.hpp>
 #include <zse/memory/plan.hpp>
 #include <zse/model/batch.hpp>
 #include <zse/model/spec.hpp>
@@ -38,6 +39,7 @@ struct StateGroup {
     kv::PageLayout old_layout;  ///< with no layers where no token has the old codec
     std::uint64_t pages = 0;
     std::uint64_t old_pages = 0;
+    kv::TierPages spread;  ///< of `pages`, where they lie in several tiers
 
     /// What is summed of each sequence to find its heavy tokens.
     [[nodiscard]] constexpr kv::Mass mass() const noexcept {
@@ -95,7 +97,24 @@ constexpr kv::PageLayout layout_of(policy::List<Pair...> /*pairs*/, std::size_t 
     return found;
 }
 
+/// Where the pages of a group lie. The slower tiers never hold more than there are.
+constexpr kv::TierPages spread(const Limits& limits, memory::Tier tier, std::uint64_t pages) noexcept {
+    kv::TierPages spread;
+    spread.disk = std::min(limits.kv_disk_tokens / limits.page_tokens, pages);
+    if (tier == memory::Tier::gpu) {
+        spread.host = std::min(limits.kv_host_tokens / limits.page_tokens, pages - spread.disk);
+    }
+    spread.first = pages - spread.disk - spread.host;
+    return spread;
+}
+
 }  // namespace detail
+
+/// Frames in memory that a step may need at once: for the rows that it writes, and for the pages in which sequences
+/// stand, which a fork may have to copy.
+constexpr std::uint64_t pages_of_a_step(const Limits& limits) noexcept {
+    return ceil_div(limits.step_tokens, limits.page_tokens) + 2 * std::uint64_t{limits.batch};
+}
 
 /// The groups of a model whose KV policy is `Kv` and whose attention cuts chunks at multiples of `Cut`; writes to
 /// `places`, `[layers]` or none, where each layer is. Throws unsupported where there are too many kinds of layers.
@@ -158,6 +177,7 @@ constexpr StateGroups state_groups(const ModelSpec& spec, const Limits& limits,
         };
         group.pages = pooled(group.keeping.pages(limits.context));
         group.old_pages = pooled(group.keeping.old_pages(limits.context));
+        group.spread = detail::spread(limits, group.tier, group.pages);
     }
     return set;
 }

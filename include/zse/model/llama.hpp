@@ -38,7 +38,8 @@ template <class Attention>
 struct Llama {
     /// Operations of a step, at most.
     static constexpr std::uint64_t operations(const ModelSpec& spec, const Limits& limits) noexcept {
-        return (limits.kv_heavy != 0 ? 10 : 9) * std::uint64_t{spec.layers} + 4;
+        const std::uint64_t each = 9 + (limits.kv_heavy != 0 ? 1 : 0) + (limits.kv_disk_tokens != 0 ? 1 : 0);
+        return each * spec.layers + 4;
     }
 
     /// Layers of a batch, `weights.layer(i)`, `cache.layer(i)` and `cache.kernels(i)` for each, then logits `[output rows, vocabulary]`.
@@ -164,6 +165,7 @@ private:
         arguments.most_tokens = step.limits.context;
         arguments.most_rows = X::records ? most : step.batch.most_rows;
         arguments.threads = step.limits.threads;
+        if (state.tiers != nullptr) x.run(kv::Stage{state.tiers, state.index});
         typename Attention::Attend attending{arguments};
         exec::Buffer<float, X> partials(x, attending.partials_floats());
         attending.arguments.partials = partials.data();

@@ -213,6 +213,7 @@ struct ControlLayout {
             const kv::Keeping& keeping = group.keeping;
             sum =
                 saturating_add(sum, table_bytes(group.pages, limits.batch, keeping.entries(limits.context)));
+            sum = saturating_add(sum, kv::TieredPages::table_bytes(group.layout, group.spread));
             sum = saturating_add(
                 sum, table_bytes(group.old_pages, limits.batch, keeping.old_pages(limits.context)));
             sum = saturating_add(sum, memory::Carver::footprint<float>(
@@ -234,12 +235,31 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
 
     const StateGroups groups = state_groups<Kv, Attention::cut>(spec, limits);
     for (const StateGroup& group : groups.all()) {
+        if (group.spread.spread() && !groups.keep_all()) {
+            throw Error(ErrorCode::usage,
+                        "keys and values lie in several tiers only where layers keep all tokens in one "
+                        "precision; leave "
+                        "out the sizes of slower tiers, or windows, pruning and the precision of old tokens");
+        }
+        if (group.spread.spread() && group.spread.memory() < std::min(pages_of_a_step(limits), group.pages)) {
+            throw Error(ErrorCode::usage, text("of keys and values, memory holds ", group.spread.memory(),
+                                               " pages, and a step of ", limits.step_tokens, " rows and ",
+                                               limits.batch, " sequences may write ", pages_of_a_step(limits),
+                                               "; give memory more of them, or lower the rows of a step"));
+        }
         const kv::Keeping& keeping = group.keeping;
         plan.kv_bytes_per_token += group.layout.token_bytes();
-        const memory::PoolPlan pool{group.tier, group.pages, group.layout.page_bytes(),
-                                    keeping.pages(limits.context)};
+        memory::PoolPlan pool{group.tier, group.pages, group.layout.page_bytes(),
+                              keeping.pages(limits.context)};
+        pool.host_pages = group.spread.host;
+        pool.disk_pages = group.spread.disk;
+        pool.disk_page_bytes = kv::TieredPages::slice_bytes(group.layout) * group.layout.layers;
+        pool.staging_bytes = kv::TieredPages::staging_bytes(group.layout, group.spread);
         plan.pools[plan.pool_count++] = pool;
         plan.add(group.tier, Kind::kv, pool.bytes());
+        plan.add(Tier::host, Kind::kv, pool.host_bytes());
+        plan.add(Tier::disk, Kind::kv, pool.disk_bytes());
+        plan.add(Tier::host, Kind::staging, pool.staging_bytes);
         if (!keeping.old) continue;
         const memory::PoolPlan old{group.tier, group.old_pages, group.old_layout.page_bytes(),
                                    keeping.old_pages(limits.context)};

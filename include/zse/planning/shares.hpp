@@ -104,11 +104,15 @@ constexpr std::uint64_t huge_pages(const memory::Plan& plan, memory::Tier tier) 
     };
     for (std::size_t i = 0; i < memory::kind_count; ++i) {
         const auto kind = static_cast<memory::Kind>(i);
-        // The pools of KV are an arena each, and rounding is a part of the others.
-        if (kind != memory::Kind::kv && kind != memory::Kind::rounding) count(plan[tier][kind]);
+        // The pools of KV and their buffers are an arena each, and rounding is a part of the others.
+        const bool several = kind == memory::Kind::kv || kind == memory::Kind::staging;
+        if (!several && kind != memory::Kind::rounding) count(plan[tier][kind]);
     }
     for (const memory::PoolPlan& pool : plan.kv_pools()) {
         if (pool.tier == tier) count(pool.bytes());
+        if (tier != memory::Tier::host) continue;
+        count(pool.host_bytes());
+        count(pool.staging_bytes);
     }
     return pages;
 }
