@@ -209,6 +209,7 @@ int memory(const BenchmarkOptions& options) {
                                    {"pages", counts.evicted_pages},
                                    {"tokens", counts.evicted_tokens},
                                    {"recomputed_rows", counts.recomputed_rows}}},
+                                 {"tiers", json_of(engine->tier_traffic())},
                                  {"suggested_batch", batch},
                                  {"context", engine->limits().context},
                                  {"batch", engine->limits().batch},
@@ -218,6 +219,7 @@ int memory(const BenchmarkOptions& options) {
     fmt::print("planned in all: {}\n", zse::human(engine->plan().total()));
     fmt::print("evicted ({}): {} pages of {} sequences, {} tokens; suggested --max-batch {}\n", counts.policy,
                counts.evicted_pages, counts.preempted, counts.evicted_tokens, batch);
+    print_traffic(stdout, engine->tier_traffic());
     fmt::print(
         "resident memory of the process: {} before open, {:+.2f} MB once open, {:+.2f} MB after the load\n",
         zse::human(before), static_cast<double>(growth(opened)) / 1e6,

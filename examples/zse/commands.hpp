@@ -25,6 +25,7 @@ struct BudgetOptions {
     zse::planning::BudgetRequest request;
     std::optional<zse::Size> kv;                    ///< bytes of all pages of KV; none: batch times context
     std::vector<zse::config::TierConfig> kv_tiers;  ///< what of KV lies where, at most; empty: not said
+    std::string disk_dir;                           ///< of files of the disk tier; empty: not said
     std::optional<std::uint32_t> gpu_layers;        ///< none: as many as the gpu tier holds
 
     /// Declares the options on a command.
@@ -32,6 +33,10 @@ struct BudgetOptions {
     void declare_kv_tiers(CLI::App& command);
     /// The caps that kv_tiers state.
     [[nodiscard]] zse::planning::KvCaps kv_caps() const;
+    /// The request, with a disk tier as large as KV may be there where its size is not said.
+    [[nodiscard]] zse::planning::BudgetRequest requested() const;
+    /// Where files of the disk tier lie: as said, or with the disk tier of KV, or where temporary files do.
+    [[nodiscard]] std::filesystem::path disk_directory() const;
 };
 
 /// What is kept of keys and values.
@@ -51,6 +56,7 @@ struct KvOptions {
 struct RunningOptions {
     zse::memory::Mapping mapping;
     zse::scheduler::Admission admission = zse::scheduler::Admission::prompt;
+    zse::kv::Eviction eviction = zse::kv::Eviction::lru;
     bool enforce_eager = false;
 
     void declare(CLI::App& command);

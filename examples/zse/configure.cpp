@@ -71,8 +71,25 @@ zse::planning::KvCaps BudgetOptions::kv_caps() const {
         if (tier.size.automatic) continue;
         if (tier.type == zse::memory::Tier::gpu) caps.gpu = tier.size.bytes;
         if (tier.type == zse::memory::Tier::host) caps.host = tier.size.bytes;
+        if (tier.type == zse::memory::Tier::disk) caps.disk = tier.size.bytes;
     }
     return caps;
+}
+
+zse::planning::BudgetRequest BudgetOptions::requested() const {
+    zse::planning::BudgetRequest all = request;
+    if (const auto caps = kv_caps(); caps.disk && !all.disk) {
+        all.disk = zse::Size{false, zse::memory::arena_bytes(*caps.disk)};
+    }
+    return all;
+}
+
+std::filesystem::path BudgetOptions::disk_directory() const {
+    if (!disk_dir.empty()) return disk_dir;
+    for (const config::TierConfig& tier : kv_tiers) {
+        if (!tier.path.empty()) return tier.path;
+    }
+    return std::filesystem::temp_directory_path();
 }
 
 const std::string& ModelOptions::file() const {

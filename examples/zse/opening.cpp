@@ -26,7 +26,15 @@ void BudgetOptions::declare(CLI::App& command) {
          "bytes of the gpu tier (64MB, 10GiB, auto: the card's free memory); default: none. Without a GPU it "
          "is an arena of host memory that stands in for one");
     size("--host-mem", request.host, "bytes of host memory; default, auto: what is free less the headroom");
-    size("--disk-mem", request.disk, "bytes of the disk tier; default: none");
+    size("--disk-mem", request.disk,
+         "bytes of the disk tier; default: what --kv-tier disk states, else none");
+    command
+        .add_option("--disk-dir", disk_dir,
+                    "directory of the disk tier's files, which have no names and vanish with the process; "
+                    "default: that "
+                    "of --kv-tier disk, else of temporary files")
+        ->type_name("DIR")
+        ->group("Memory");
     command
         .add_option_function<double>(
             "--headroom", [this](double share) { request.headroom = share; },
@@ -150,6 +158,17 @@ void RunningOptions::declare(CLI::App& command) {
             "once its worst case is free")
         ->check(CLI::IsMember({"prompt", "reserve"}))
         ->default_str("prompt");
+    command
+        .add_option_function<std::string>(
+            "--kv-eviction",
+            [this](const std::string& policy) {
+                eviction = policy == "cost" ? zse::kv::Eviction::cost : zse::kv::Eviction::lru;
+            },
+            "which pages leave a tier that is full: the least recently used, or those that are used least "
+            "often and "
+            "computed again fastest")
+        ->check(CLI::IsMember({"lru", "cost"}))
+        ->default_str("lru");
     command.add_flag("--enforce-eager", enforce_eager,
                      "enqueue every step anew instead of running captured ones");
 }
@@ -271,7 +290,8 @@ zse::planning::Planner planner_of(const zse::ModelSpec& spec, const std::string&
 
 Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
     Chosen chosen{
-        zse::io::Gguf::open(options.file()), {}, choice_of(options), {}, {}, {}, options.running, {}};
+        zse::io::Gguf::open(options.file()), {}, choice_of(options), {}, {}, {}, options.running, {},
+        options.budget.disk_directory()};
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {
@@ -283,7 +303,7 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
     const zse::system::Hardware machine = zse::system::probe_host();
-    zse::planning::BudgetRequest request = options.budget.request;
+    zse::planning::BudgetRequest request = options.budget.requested();
     if (request.gpu && request.gpu->automatic) {
         throw zse::Error(
             zse::ErrorCode::usage,
@@ -326,6 +346,12 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
     options.isa = chosen.isa;
     options.mapping = chosen.running.mapping;
     options.admission = chosen.running.admission;
+    options.eviction = chosen.running.eviction;
+    options.disk_directory = chosen.disk_directory;
+    if (plan_of(chosen.choice, chosen.spec, chosen.limits).disk.total() != 0) {
+        std::error_code refused;  // what is lacking then is said where the file cannot be made
+        std::filesystem::create_directories(chosen.disk_directory, refused);
+    }
     if (options.mapping.locked)
         options.mapping.locked = can_lock(plan_of(chosen.choice, chosen.spec, chosen.limits));
     const bool terminal = ::isatty(STDERR_FILENO) == 1;
@@ -363,6 +389,24 @@ nlohmann::json json_of(const zse::memory::Plan& plan) {
         if (plan[tier].total() != 0) tiers[std::string(zse::memory::name(tier))] = json_of(plan[tier]);
     }
     return tiers;
+}
+
+nlohmann::json json_of(const zse::kv::TierTraffic& traffic) {
+    return {{"spilled_to_host", traffic.spilled_to_host},
+            {"spilled_to_disk", traffic.spilled_to_disk},
+            {"fetched_from_host", traffic.fetched_from_host},
+            {"fetched_from_disk", traffic.fetched_from_disk},
+            {"staged_bytes", traffic.staged_bytes}};
+}
+
+void print_traffic(std::FILE* out, const zse::kv::TierTraffic& traffic) {
+    if (traffic.spilled_to_host + traffic.spilled_to_disk == 0) return;
+    fmt::print(out,
+               "KV pages: {} spilled to host, {} to disk; {} fetched back from host, {} from disk; {} read "
+               "from disk to "
+               "be attended to\n",
+               traffic.spilled_to_host, traffic.spilled_to_disk, traffic.fetched_from_host,
+               traffic.fetched_from_disk, zse::human(traffic.staged_bytes));
 }
 
 nlohmann::json held_by(const zse::memory::Ledger& ledger) {

@@ -25,6 +25,7 @@ struct Chosen {
     zse::planning::Budget budget;  ///< memory that may be used, tier by tier
     RunningOptions running;
     std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
+    std::filesystem::path disk_directory;
 
     /// The choice by its names and limits, for questions to the planner.
     [[nodiscard]] zse::planning::Setting setting() const { return {choice.weights, choice.kv, limits}; }
@@ -66,6 +67,10 @@ nlohmann::json json_of(const zse::memory::Plan& plan);
 nlohmann::json json_of(const zse::memory::TierPlan& tier);
 /// The same of what a ledger holds.
 nlohmann::json held_by(const zse::memory::Ledger& ledger);
+
+/// Pages that changed their tier; nothing is printed where none did.
+nlohmann::json json_of(const zse::kv::TierTraffic& traffic);
+void print_traffic(std::FILE* out, const zse::kv::TierTraffic& traffic);
 
 /// What the plan says beside what the process grew by since `before`, its resident bytes before the engine was opened.
 zse::memory::Measured measure(const zse::AnyEngine& engine, zse::Bytes before);

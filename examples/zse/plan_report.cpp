@@ -259,7 +259,7 @@ void print_report(const Planned& planned) {
         fmt::print("huge pages    {} of 2 MiB would hold the large arenas of the host tier\n", pages);
     }
     fmt::print("total         {} bytes, {}\n", plan.total(), zse::human(plan.total()));
-    for (const Tier tier : {Tier::gpu, Tier::host}) {
+    for (const Tier tier : zse::memory::all_tiers) {
         const zse::planning::TierBudget& budget = planned.budget[tier];
         if (budget.memory == 0) continue;
         fmt::print("{:<4} budget   {}: {} may be held\n", zse::memory::name(tier), of_budget(budget),

@@ -108,6 +108,12 @@ Answer answer(zse::AnyEngine& engine, Watch& watch, const RunOptions& options,
         if (!options.model.json) std::fflush(stdout);
         watch.between_steps();
     }
+    if (result.finish == zse::engine::Finish::failed && engine.counters().lost_tiers != 0) {
+        throw zse::Error(
+            zse::ErrorCode::out_of_memory,
+            "the disk tier did not give back what was written there, and memory alone does not hold this "
+            "answer; name another directory (--disk-dir), or lower --max-context");
+    }
     if (result.finish == zse::engine::Finish::failed) {
         throw zse::Error(zse::ErrorCode::internal,
                          "the model's logits are no numbers; the file may be damaged");
@@ -130,6 +136,7 @@ void print_stats(const Answer& result, const zse::AnyEngine& engine, const zse::
                    "prompt cache: {} tokens of {} prompts were not computed again, {} pages are kept\n",
                    counters.prompt_hit_tokens, counters.prompt_hits, engine.page_use().cached);
     }
+    print_traffic(stderr, engine.tier_traffic());
     print_memory(stderr, engine, loaded);
 }
 
@@ -142,6 +149,7 @@ void print_json(const Answer& result, const zse::AnyEngine& engine, const zse::m
     out["generated_tokens"] = result.tokens.size();
     out["prompt_tokens_per_second"] = result.prompt_rate();
     out["generation_tokens_per_second"] = result.generation_rate();
+    out["tiers"] = json_of(engine.tier_traffic());
     out["prompt_cache"] = {{"hits", engine.counters().prompt_hits},
                            {"hit_tokens", engine.counters().prompt_hit_tokens},
                            {"pages", engine.page_use().cached}};

@@ -59,6 +59,7 @@ inline constexpr std::array options{
     Option{"gpu-mem", Kind::size, "memory.gpu"},
     Option{"host-mem", Kind::size, "memory.host"},
     Option{"disk-mem", Kind::size, "memory.disk"},
+    Option{"disk-dir", Kind::text, "memory.disk_dir"},
     Option{"headroom", Kind::headroom, "memory.headroom", "", "gpu-memory-utilization"},
     Option{"gpu-memory-utilization", Kind::used, "memory.gpu_utilization", "", "headroom"},
     Option{"reserve", Kind::size, "memory.reserve", "OLLAMA_GPU_OVERHEAD"},
@@ -87,6 +88,7 @@ inline constexpr std::array options{
     Option{"threads", Kind::count},
     Option{"isa"},
     Option{"admission"},
+    Option{"kv-eviction", Kind::text, "kv_cache.eviction"},
     Option{"enforce-eager", Kind::boolean},
     // Answers.
     Option{"system"},

@@ -2,19 +2,25 @@
 // Turns what a user left open (context, layers in the gpu tier, bytes of KV) into limits that a budget holds.
 #pragma once
 
+#include <zse/model/groups.hpp>
 #include <zse/planning/calculator.hpp>
 
 namespace zse::inline v1 {
 namespace planning {
 
-/// Bytes of KV that tiers hold at most, where the user says so. Caps, not demands: more than there is means nothing.
+/// Bytes of KV that tiers hold at most, where the user says so. Caps, not demands: more than there is means nothing. A
+/// slower tier that is named takes what a faster one leaves.
 struct KvCaps {
-    std::optional<Bytes> gpu, host;
+    std::optional<Bytes> gpu, host, disk;
 
-    [[nodiscard]] bool any() const noexcept { return gpu || host; }
+    [[nodiscard]] bool any() const noexcept { return gpu || host || disk; }
     [[nodiscard]] bool hold(const memory::Plan& plan) const noexcept {
-        return plan.gpu[memory::Kind::kv] <= gpu.value_or(plan.gpu[memory::Kind::kv]) &&
-               plan.host[memory::Kind::kv] <= host.value_or(plan.host[memory::Kind::kv]);
+        const auto holds = [&](memory::Tier tier, const std::optional<Bytes>& cap) {
+            const Bytes asked = plan[tier][memory::Kind::kv];
+            return asked <= cap.value_or(asked);
+        };
+        return holds(memory::Tier::gpu, gpu) && holds(memory::Tier::host, host) &&
+               holds(memory::Tier::disk, disk);
     }
 };
 
@@ -31,10 +37,72 @@ struct Wish {
 
 namespace detail {
 
+/// The setting whose pool is spread over the tiers that caps name, with the fewest tokens in slower ones; none where
+/// that does not fit.
+inline std::optional<Setting> spread(const Planner& plan, const Setting& setting, const Budget& budget,
+                                     const KvCaps& caps) {
+    const Limits& limits = setting.limits;
+    const std::uint64_t whole = saturating_mul(ceil_div(limits.context, limits.page_tokens), limits.batch);
+    const std::uint64_t pages =
+        limits.kv_tokens == 0 ? whole : std::min(whole, ceil_div(limits.kv_tokens, limits.page_tokens));
+    const auto leaving = [&](std::uint64_t to_slower, std::uint64_t to_disk) {
+        return with(setting, [&](Limits& l) {
+            l.kv_disk_tokens = to_disk * l.page_tokens;
+            l.kv_host_tokens = (to_slower - std::min(to_slower, to_disk)) * l.page_tokens;
+        });
+    };
+    // The fewest pages that leave a tier: where it leaves more it holds less.
+    const std::uint64_t most_to_disk = pages - std::min(pages, model::pages_of_a_step(limits));
+    const auto fewest = [&](std::uint64_t high, const auto& fits) -> std::optional<std::uint64_t> {
+        const auto most = largest(0, high, [&](std::uint64_t leave) { return !fits(leave); });
+        const std::uint64_t least = most ? *most + 1 : 0;
+        return least <= high ? std::optional(least) : std::nullopt;
+    };
+    const auto gpu_fits = [&](std::uint64_t leave) {
+        const auto planned = plan_if_any(plan, leaving(leave, caps.host ? 0 : leave));
+        return planned && planned->gpu.total() <= budget.gpu.cap &&
+               planned->gpu[memory::Kind::kv] <= caps.gpu.value_or(budget.gpu.cap);
+    };
+    const auto to_slower = fewest(caps.host ? pages : most_to_disk, gpu_fits);
+    if (!to_slower || (*to_slower != 0 && !caps.host && !caps.disk)) return std::nullopt;
+    const auto memory_fits = [&](std::uint64_t leave) {
+        const auto planned = plan_if_any(plan, leaving(*to_slower, leave));
+        return planned && budget.load(*planned, memory::Tier::host) <= budget.host.cap &&
+               planned->host[memory::Kind::kv] <= caps.host.value_or(budget.host.cap);
+    };
+    const auto to_disk = caps.disk ? fewest(most_to_disk, memory_fits) : std::optional<std::uint64_t>(0);
+    if (!to_disk) return std::nullopt;
+    const Setting found = leaving(*to_slower, caps.host ? *to_disk : std::max(*to_disk, *to_slower));
+    const auto planned = plan_if_any(plan, found);
+    return planned && budget.holds(*planned) && caps.hold(*planned) ? std::optional(found) : std::nullopt;
+}
+
 /// The pool of a setting whose context is known; none where it cannot hold one sequence.
 inline std::optional<Setting> with_pool(const Planner& plan, const Setting& setting, const Budget& budget,
                                         const std::optional<Size>& kv, const KvCaps& caps) {
-    if (!kv && (!caps.any() || caps.hold(plan(setting)))) return setting;
+    if (!kv && !caps.any()) return setting;
+    if (const bool slower = caps.host || caps.disk; !kv && slower) {
+        const memory::Plan whole = plan(setting);
+        if (caps.hold(whole) && budget.holds(whole)) return setting;
+        if (auto found = spread(plan, setting, budget, caps)) return found;
+        if (caps.disk) {
+            // The most tokens that all tiers hold together.
+            const std::uint64_t pages = saturating_mul(
+                ceil_div(setting.limits.context, setting.limits.page_tokens), setting.limits.batch);
+            const auto pooled = [&](std::uint64_t count) {
+                return with(setting, [&](Limits& l) { l.kv_tokens = count * l.page_tokens; });
+            };
+            const auto most = largest(1, pages, [&](std::uint64_t count) {
+                return spread(plan, pooled(count), budget, caps).has_value();
+            });
+            auto found = most ? spread(plan, pooled(*most), budget, caps) : std::nullopt;
+            if (!found || !holds_a_sequence(plan(*found))) return std::nullopt;
+            return found;
+        }
+        if (caps.hold(whole)) return setting;
+    } else if (!kv && caps.hold(plan(setting))) {
+        return setting;
+    }
     const auto tokens = largest_pool(plan, setting, [&](const memory::Plan& planned) {
         if (!caps.hold(planned)) return false;
         if (!kv) return true;
