@@ -25,6 +25,7 @@ struct BudgetOptions {
     zse::planning::BudgetRequest request;
     std::optional<zse::Size> kv;                    ///< bytes of all pages of KV; none: batch times context
     std::vector<zse::config::TierConfig> kv_tiers;  ///< what of KV lies where, at most; empty: not said
+    std::optional<zse::Bytes> swap_space;           ///< what host memory takes of KV that the gpu tier leaves
     std::string disk_dir;                           ///< of files of the disk tier; empty: not said
     std::optional<std::uint32_t> gpu_layers;        ///< none: as many as the gpu tier holds
 

@@ -73,6 +73,8 @@ zse::planning::KvCaps BudgetOptions::kv_caps() const {
         if (tier.type == zse::memory::Tier::host) caps.host = tier.size.bytes;
         if (tier.type == zse::memory::Tier::disk) caps.disk = tier.size.bytes;
     }
+    // Without a gpu tier KV lies in host memory anyway.
+    if (swap_space && !caps.host && request.gpu) caps.host = swap_space;
     return caps;
 }
 

@@ -29,6 +29,15 @@ void BudgetOptions::declare(CLI::App& command) {
     size("--disk-mem", request.disk,
          "bytes of the disk tier; default: what --kv-tier disk states, else none");
     command
+        .add_option_function<double>(
+            "--swap-space",
+            [this](double gigabytes) { swap_space = static_cast<zse::Bytes>(gigabytes * 1024) * zse::MiB(1); },
+            "GiB of host memory for KV that the gpu tier has no room for, as vLLM spells it: --kv-tier cpu says the "
+            "same in any unit")
+        ->check(CLI::Range(0.0, 1e6))
+        ->type_name("GIB")
+        ->group("Memory");
+    command
         .add_option("--disk-dir", disk_dir,
                     "directory of the disk tier's files, which have no names and vanish with the process; "
                     "default: that "

@@ -70,6 +70,7 @@ inline constexpr std::array options{
     // Keys and values.
     Option{"kv-cache-memory", Kind::size, "kv_cache_memory_bytes kv_cache.memory"},
     Option{"kv-tier", Kind::tiers, "kv_tiers kv_cache.tiers"},
+    Option{"swap-space", Kind::gigabytes, "", "", "kv-tier"},
     Option{"kv-quant", Kind::kv, "kv_cache_dtype kv_cache.quant", "OLLAMA_KV_CACHE_TYPE"},
     Option{"cache-type-k", Kind::kv, "kv_cache.quant_k", "", "kv-quant"},
     Option{"cache-type-v", Kind::kv, "kv_cache.quant_v", "", "kv-quant"},
@@ -103,8 +104,6 @@ inline constexpr std::array options{
     unbuilt("trust-remote-code", Kind::boolean, "zse runs no code that comes with a model", "false"),
     unbuilt("dtype", Kind::dtype,
             "weights stay as they are stored; 'weights: f16' or 'weights: bf16' would convert them", "auto"),
-    unbuilt("swap-space", Kind::gigabytes,
-            "KV is not swapped out in this build: a sequence that gives way is computed again", "0"),
     unbuilt("cpu-offload-gb", Kind::gigabytes, "'gpu_layers' says which layers lie where", "0"),
     unbuilt("keep-alive", Kind::duration,
             "this build has no server: a model is held as long as the program runs", "", "OLLAMA_KEEP_ALIVE"),
