@@ -246,6 +246,28 @@ TEST(Tiers, WhatMemoryAloneCannotHoldFailsWithTheDisk) {
     EXPECT_EQ(answers[small].tokens, answer(*tiny().open<Spread<kv::f16>>(alone()), request(1, 50, 100)));
 }
 
+// What vLLM calls swap space: host memory takes what the gpu tier has no room for, up to its size; beyond both, the latest
+// sequence gives way and is computed again.
+TEST(Tiers, HostMemoryTakesOverAndThenSequencesAreComputedAgain) {
+    Limits limits = spread(4);
+    limits.kv_tokens = 800;
+    limits.kv_host_tokens = 400;
+    limits.kv_disk_tokens = 0;
+    const auto engine = tiny().open<Spread<kv::int8<16>>>(limits);
+    std::map<RequestId, std::uint32_t> seeds;
+    for (std::uint32_t seed = 0; seed < 6; ++seed) seeds[engine->submit(request(seed, 100, 200))] = seed;
+    for (const auto& [id, got] : run(*engine)) {
+        EXPECT_EQ(got.tokens,
+                  answer(*tiny().open<Spread<kv::int8<16>>>(alone()), request(seeds[id], 100, 200)));
+    }
+    EXPECT_GT(engine->tier_traffic().spilled_to_host, 0u);
+    EXPECT_GT(engine->scheduling().preempted, 0u);
+    EXPECT_GT(engine->scheduling().recomputed_rows, 0u);
+    EXPECT_EQ(engine->plan().host[Kind::kv], 400u / 8 * engine->plan().pools[0].page_bytes);
+    EXPECT_EQ(engine->ledger().peak(Tier::host)[Kind::kv], engine->plan().host[Kind::kv])
+        << "full, and no fuller";
+}
+
 TEST(Tiers, AForkCopiesAPageThatLiesAnywhere) {
     const support::TemporaryDirectory directory;
     const auto engine = tiny().open<Spread<kv::f16>>(spread(2), on(directory));
