@@ -105,8 +105,12 @@ void table(std::uint32_t depth, const std::string& directory) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::string directory = argc > 1 ? argv[1] : "/tmp";
-    const auto depth = static_cast<std::uint32_t>(argc > 2 ? std::stoul(argv[2]) : 5000);
+    std::vector<std::string> words;  // flags are those of the other benchmarks
+    for (int i = 1; i < argc; ++i) {
+        if (argv[i][0] != '-') words.emplace_back(argv[i]);
+    }
+    const std::string directory = words.empty() ? "/tmp" : words[0];
+    const auto depth = static_cast<std::uint32_t>(words.size() > 1 ? std::stoul(words[1]) : 5000);
     table<zse::kv::f16>(depth, directory);
     table<zse::kv::int8<>>(depth, directory);
     table<zse::kv::int4<>>(depth, directory);

@@ -86,7 +86,7 @@ TEST(TieredPages, WhateverMovesKeepsEveryBit) {
         for (const TierPages counts : {TierPages{5, 6, 20}, TierPages{5, 0, 26}, TierPages{5, 26, 0}}) {
             Tiers tiers(counts, eviction);
             std::mt19937_64 random(7);
-            std::map<PageIndex, std::uint64_t> written;  // page: seed of its bytes
+            std::map<PageIndex, std::vector<std::byte>> written;
             std::vector<PageIndex> free;
             for (PageIndex page = 0; page < counts.total(); ++page) free.push_back(page);
             for (std::uint64_t step = 0; step < 250; ++step) {
@@ -103,23 +103,23 @@ TEST(TieredPages, WhateverMovesKeepsEveryBit) {
                 for (int i = 0; i < 2; ++i) {
                     if (!free.empty() && random() % 4 != 0) {
                         std::swap(free[random() % free.size()], free.back());
-                        written[free.back()] = 0;
+                        written[free.back()].clear();
                         free.pop_back();
                     }
                 }
                 if (written.empty()) continue;
                 const PageIndex page =
                     std::next(written.begin(), static_cast<std::ptrdiff_t>(random() % written.size()))->first;
-                write(tiers, page, static_cast<std::uint32_t>(random() % 30), written[page] = step + 1);
-                for (const auto& [other, seed] : written) {
-                    if (seed != 0) tiers.pages.need(other);
+                write(tiers, page, static_cast<std::uint32_t>(random() % 30), step + 1);
+                written[page] = noise(step + 1);
+                for (const auto& [other, bytes] : written) {
+                    if (!bytes.empty()) tiers.pages.need(other);
                 }
                 tiers.pages.start();
                 for (std::uint32_t layer = 0; layer < layout.layers; ++layer) {
                     tiers.pages.arrive(layer);
-                    for (const auto& [other, seed] : written) {
-                        if (seed == 0) continue;
-                        const auto bytes = noise(seed);
+                    for (const auto& [other, bytes] : written) {
+                        if (bytes.empty()) continue;
                         const auto from =
                             bytes.begin() + static_cast<std::ptrdiff_t>(layer * layout.layer_bytes());
                         const auto found = tiers.layer(other, layer);
