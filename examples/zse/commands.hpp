@@ -34,8 +34,6 @@ struct BudgetOptions {
     void declare_kv_tiers(CLI::App& command);
     /// The caps that kv_tiers state.
     [[nodiscard]] zse::planning::KvCaps kv_caps() const;
-    /// The request, with a disk tier as large as KV may be there where its size is not said.
-    [[nodiscard]] zse::planning::BudgetRequest requested() const;
     /// Where files of the disk tier lie: as said, or with the disk tier of KV, or where temporary files do.
     [[nodiscard]] std::filesystem::path disk_directory() const;
 };
@@ -47,8 +45,16 @@ struct KvOptions {
     std::string old = "none";                        ///< of tokens that are no longer recent; none: the same
     std::uint32_t recent = 0, sinks = 0, heavy = 0;  ///< pruning: see zse::Limits
     bool prompt_cache = true;
+    std::string prompt_cache_directory;  ///< empty: prompts are kept in memory alone
+    std::optional<zse::Size>
+        prompt_cache_size;  ///< none: default_prompt_cache_size, where there is a directory
+
+    static constexpr zse::Bytes default_prompt_cache_size = zse::GiB(1);
 
     void declare(CLI::App& command);
+    void declare_prompt_cache(CLI::App& command);
+    /// Bytes of the file behind the prompt cache; 0: there is none.
+    [[nodiscard]] zse::Bytes prompt_cache_disk() const;
     /// As an engine's name spells the policy: "int8/int4", "f16-then-int4".
     [[nodiscard]] std::string name() const;
 };

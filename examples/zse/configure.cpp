@@ -78,14 +78,6 @@ zse::planning::KvCaps BudgetOptions::kv_caps() const {
     return caps;
 }
 
-zse::planning::BudgetRequest BudgetOptions::requested() const {
-    zse::planning::BudgetRequest all = request;
-    if (const auto caps = kv_caps(); caps.disk && !all.disk) {
-        all.disk = zse::Size{false, zse::memory::arena_bytes(*caps.disk)};
-    }
-    return all;
-}
-
 std::filesystem::path BudgetOptions::disk_directory() const {
     if (!disk_dir.empty()) return disk_dir;
     for (const config::TierConfig& tier : kv_tiers) {

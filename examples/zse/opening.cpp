@@ -126,10 +126,49 @@ void KvOptions::declare(CLI::App& command) {
         "--kv-heavy", heavy,
         "of dropped tokens, those that stay because they were attended to most: a multiple of 1,024 for each "
         "key head");
+    declare_prompt_cache(command);
+}
+
+void KvOptions::declare_prompt_cache(CLI::App& command) {
     command
         .add_flag("--enable-prefix-caching,!--no-enable-prefix-caching,!--no-prompt-cache", prompt_cache,
                   "keep pages of prompts and answers for prompts that begin alike (default), or do not")
         ->group("KV");
+    command
+        .add_option_function<std::string>(
+            "--prompt-cache",
+            [this](const std::string& directory) {
+                for (const char* word : {"", "true", "false", "yes", "no", "on", "off"}) {
+                    if (directory == word) {
+                        throw zse::Error(
+                            zse::ErrorCode::usage,
+                            zse::text("--prompt-cache is a directory, found '", directory,
+                                      "'; whether prompts are kept at all is --enable-prefix-caching"));
+                    }
+                }
+                prompt_cache_directory = directory;
+            },
+            "keep them in a file in this directory too, which later runs find; default: in memory alone")
+        ->type_name("DIR")
+        ->group("KV");
+    command
+        .add_option_function<std::string>(
+            "--prompt-cache-size",
+            [this](const std::string& text) {
+                prompt_cache_size = zse::parse_size(text).value();
+                if (prompt_cache_size->automatic || prompt_cache_size->bytes == 0) {
+                    throw zse::Error(zse::ErrorCode::usage,
+                                     zse::text("--prompt-cache-size is a size, such as 4GB, found ", text));
+                }
+            },
+            "bytes of that file, taken when it is made; default: 1GiB")
+        ->type_name("SIZE")
+        ->group("KV");
+}
+
+zse::Bytes KvOptions::prompt_cache_disk() const {
+    if (!prompt_cache || (prompt_cache_directory.empty() && !prompt_cache_size)) return 0;
+    return prompt_cache_size ? prompt_cache_size->bytes : default_prompt_cache_size;
 }
 
 std::string KvOptions::name() const {
@@ -255,8 +294,17 @@ zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& 
     limits.kv_sinks = options.kv.sinks;
     limits.kv_heavy = options.kv.heavy;
     limits.prompt_cache = options.kv.prompt_cache;
+    limits.prompt_cache_disk = options.kv.prompt_cache_disk();
     limits.enforce_eager = options.running.enforce_eager;
     return limits;
+}
+
+zse::planning::BudgetRequest budget_of(const ModelOptions& options) {
+    zse::planning::BudgetRequest request = options.budget.request;
+    const zse::Bytes kv = options.budget.kv_caps().disk.value_or(0);
+    const zse::Bytes asked = zse::memory::arena_bytes(kv) + options.kv.prompt_cache_disk();
+    if (!request.disk && asked != 0) request.disk = zse::Size{false, asked};
+    return request;
 }
 
 void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers) {
@@ -300,7 +348,7 @@ zse::planning::Planner planner_of(const zse::ModelSpec& spec, const std::string&
 Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
     Chosen chosen{
         zse::io::Gguf::open(options.file()), {}, choice_of(options), {}, {}, {}, options.running, {},
-        options.budget.disk_directory()};
+        options.budget.disk_directory(), options.kv.prompt_cache_directory};
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {
@@ -312,7 +360,7 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
     const zse::system::Hardware machine = zse::system::probe_host();
-    zse::planning::BudgetRequest request = options.budget.requested();
+    zse::planning::BudgetRequest request = budget_of(options);
     if (request.gpu && request.gpu->automatic) {
         throw zse::Error(
             zse::ErrorCode::usage,
@@ -337,6 +385,10 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
 }
 
 Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
+    if (options.kv.prompt_cache_size && options.kv.prompt_cache_directory.empty()) {
+        throw zse::Error(zse::ErrorCode::usage,
+                         "--prompt-cache-size is the size of a file; name its directory with --prompt-cache");
+    }
     Chosen chosen = consider(options, output_rows, least_context);
     const auto plan = planner_of(chosen.spec, chosen.choice.attention);
     if (!chosen.budget.holds(plan(chosen.setting()))) {
@@ -357,12 +409,20 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
     options.admission = chosen.running.admission;
     options.eviction = chosen.running.eviction;
     options.disk_directory = chosen.disk_directory;
-    if (plan_of(chosen.choice, chosen.spec, chosen.limits).disk.total() != 0) {
+    if (plan_of(chosen.choice, chosen.spec, chosen.limits).disk[Kind::kv] != 0) {
         std::error_code refused;  // what is lacking then is said where the file cannot be made
         std::filesystem::create_directories(chosen.disk_directory, refused);
     }
     if (options.mapping.locked)
         options.mapping.locked = can_lock(plan_of(chosen.choice, chosen.spec, chosen.limits));
+    if (chosen.limits.prompt_cache_disk != 0) {
+        options.prompt_cache_directory = chosen.prompt_cache;
+        if (plan_of(chosen.choice, chosen.spec, chosen.limits).disk[Kind::prompt_cache] == 0) {
+            fmt::print(stderr,
+                       "note: --prompt-cache has no effect: layers that drop tokens or code them anew "
+                       "keep no pages\n");
+        }
+    }
     const bool terminal = ::isatty(STDERR_FILENO) == 1;
     int shown = -1;
     if (terminal) {

@@ -11,6 +11,7 @@
 #include <zse/system/hardware.hpp>
 #include <zse_engines.hpp>
 
+#include <filesystem>
 #include <memory>
 
 namespace zse_cli {
@@ -26,6 +27,7 @@ struct Chosen {
     RunningOptions running;
     std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
     std::filesystem::path disk_directory;
+    std::filesystem::path prompt_cache;    ///< directory of the file behind the prompt cache
 
     /// The choice by its names and limits, for questions to the planner.
     [[nodiscard]] zse::planning::Setting setting() const { return {choice.weights, choice.kv, limits}; }
@@ -48,6 +50,9 @@ zse::engine::Choice choice_of(const ModelOptions& options);
 /// Limits as far as options state them: the context may be 0, and layers in the gpu tier may be left open.
 zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& machine,
                       std::uint32_t output_rows);
+
+/// The memory that options ask for. A disk tier that is not stated is as large as the prompt cache's file.
+zse::planning::BudgetRequest budget_of(const ModelOptions& options);
 
 /// Takes layers that the model does not have off, and says so.
 void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers);

@@ -99,7 +99,7 @@ Planned planned_of(const PlanOptions& options) {
     planned.attention = choice.attention;
     if (!options.sweep.empty()) planned.contexts = contexts_of(options.sweep);
 
-    const auto request = model.budget.requested();
+    const auto request = budget_of(model);
     const bool looks_for_gpu = request.gpu && request.gpu->automatic;
     const auto machine = looks_for_gpu ? zse::system::probe() : zse::system::probe_host();
     planned.budget = zse::planning::budget_of(request, memory_of(machine));

@@ -136,8 +136,49 @@ void print_stats(const Answer& result, const zse::AnyEngine& engine, const zse::
                    "prompt cache: {} tokens of {} prompts were not computed again, {} pages are kept\n",
                    counters.prompt_hit_tokens, counters.prompt_hits, engine.page_use().cached);
     }
+    if (const zse::kv::PromptTier* prompts = engine.prompts()) {
+        const zse::kv::PromptStore& store = prompts->store();
+        const zse::kv::PromptCounts& counts = store.counts();
+        fmt::print(stderr,
+                   "  on disk: {} of {} pages; {} of earlier runs, {} read, {} written, {} gave way ({}), {} "
+                   "damaged, {} not written, {} to be written\n",
+                   store.blocks(), store.layout().slots, counts.found, counts.fetched, counts.written,
+                   counts.evicted, counts.eviction, counts.damaged, counts.skipped, prompts->waiting());
+    }
     print_traffic(stderr, engine.tier_traffic());
     print_memory(stderr, engine, loaded);
+}
+
+nlohmann::json prompts_of(const zse::AnyEngine& engine) {
+    nlohmann::json out = {{"hits", engine.counters().prompt_hits},
+                          {"hit_tokens", engine.counters().prompt_hit_tokens},
+                          {"pages", engine.page_use().cached}};
+    const zse::kv::PromptTier* const prompts = engine.prompts();
+    if (prompts == nullptr) return out;
+    const zse::kv::PromptStore& store = prompts->store();
+    const zse::kv::PromptCounts& counts = store.counts();
+    out["disk"] = {{"pages", store.blocks()},
+                   {"most_pages", store.layout().slots},
+                   {"page_bytes", store.layout().pages_bytes},
+                   {"found", counts.found},
+                   {"fetched", counts.fetched},
+                   {"written", counts.written},
+                   {"evicted", counts.evicted},
+                   {"damaged", counts.damaged},
+                   {"skipped", counts.skipped},
+                   {"waiting", prompts->waiting()},
+                   {"policies",
+                    {{"eviction", std::string(counts.eviction)},
+                     {"writing", std::string(counts.writing)},
+                     {"fetching", std::string(counts.fetching)}}},
+                   {"warning", store.warning()}};
+    return out;
+}
+
+/// Says what went wrong with the prompt cache's file, if anything did.
+void warn_of_prompts(const zse::AnyEngine& engine) {
+    if (engine.prompts() == nullptr || !engine.prompts()->store().off()) return;
+    fmt::print(stderr, "warning: {}\n", engine.prompts()->store().warning());
 }
 
 void print_json(const Answer& result, const zse::AnyEngine& engine, const zse::memory::Measured& loaded) {
@@ -150,9 +191,7 @@ void print_json(const Answer& result, const zse::AnyEngine& engine, const zse::m
     out["prompt_tokens_per_second"] = result.prompt_rate();
     out["generation_tokens_per_second"] = result.generation_rate();
     out["tiers"] = json_of(engine.tier_traffic());
-    out["prompt_cache"] = {{"hits", engine.counters().prompt_hits},
-                           {"hit_tokens", engine.counters().prompt_hit_tokens},
-                           {"pages", engine.page_use().cached}};
+    out["prompt_cache"] = prompts_of(engine);
     out["engine"] = engine.description();
     out["planned"] = json_of(engine.plan());
     out["held"] = held_by(engine.ledger());
@@ -188,6 +227,7 @@ int chat(zse::AnyEngine& engine, Watch& watch, const RunOptions& options,
         }
     }
     watch.finish();
+    warn_of_prompts(engine);
     return 0;
 }
 
@@ -224,6 +264,7 @@ int run(RunOptions& options) {
     }
     watch.finish();
     if (options.stats) print_stats(result, *engine, loaded);
+    warn_of_prompts(*engine);
     return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <zse/kv/recode.hpp>
 #include <zse/kv/retain.hpp>
 #include <zse/memory/tiers.hpp>
+#include <zse/model/identity.hpp>
 #include <zse/policy/compose.hpp>
 #include <zse/weights/as_stored.hpp>
 
@@ -51,14 +52,14 @@ public:
         const io::Gguf file = io::Gguf::open(path);
         const ModelSpec spec = model::spec_from_gguf(file);
         return EngineOf(file, spec, engine::vocabulary_from_gguf(file, spec.vocabulary),
-                        resolve(spec, options));
+                        resolve(file, spec, options));
     }
     /// Opens an already read file, with all options.
     static std::unique_ptr<AnyEngine> open(const io::Gguf& file, const ModelSpec& spec,
                                            std::shared_ptr<const engine::Vocabulary> vocabulary,
                                            const engine::Options& options) {
         return std::unique_ptr<AnyEngine>(
-            new EngineOf(file, spec, std::move(vocabulary), resolve(spec, options)));
+            new EngineOf(file, spec, std::move(vocabulary), resolve(file, spec, options)));
     }
 
     [[nodiscard]] std::string description() const override {
@@ -70,17 +71,25 @@ private:
     struct Resolved {
         engine::Options options;
         memory::Plan plan;
+        Identity identity;  ///< of the file of prompts, where there is one
     };
-    static Resolved resolve(const ModelSpec& spec, engine::Options options) {
+    static Resolved resolve(const io::Gguf& file, const ModelSpec& spec, engine::Options options) {
         options.limits = model::resolved(spec, options.limits);
         options.isa = kernels::chosen(options.isa);
         memory::Plan plan = EngineOf::plan(spec, options.limits);
-        return {std::move(options), plan};
+        Identity identity;
+        if (plan.disk[memory::Kind::prompt_cache] != 0) {
+            const std::string policies = text(W::spelling.view(), " ", K::spelling.view(), " ",
+                                              A::spelling.view(), " ", X::spelling.view());
+            identity = model::kv_identity(file, spec, model::state_groups<K, A::cut>(spec, options.limits),
+                                          policies, *options.isa);
+        }
+        return {std::move(options), plan, identity};
     }
     EngineOf(const io::Gguf& file, const ModelSpec& spec,
              std::shared_ptr<const engine::Vocabulary> vocabulary, const Resolved& r)
         : AnyEngine(spec, std::move(vocabulary), r.plan,
-                    model::state_groups<K, A::cut>(spec, r.options.limits), r.options),
+                    model::state_groups<K, A::cut>(spec, r.options.limits), r.options, r.identity),
           team_(r.options.limits.threads),
           scratch_(arena(placement().of_compute(), memory::Kind::scratch)),
           weights_(file, spec, placement(),

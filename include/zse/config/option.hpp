@@ -80,6 +80,8 @@ inline constexpr std::array options{
     Option{"kv-heavy", Kind::count, "kv_cache.heavy"},
     Option{"block-size", Kind::count, "kv_cache.block_size"},
     Option{"enable-prefix-caching", Kind::boolean, "kv_cache.prompt_cache"},
+    Option{"prompt-cache", Kind::text, "kv_cache.prompt_cache_directory"},
+    Option{"prompt-cache-size", Kind::size, "kv_cache.prompt_cache_size"},
     // The engine.
     Option{"weights", Kind::weights, "quantization quant", "", "bits"},
     Option{"attention", Kind::attention, "", "OLLAMA_FLASH_ATTENTION"},

@@ -5,7 +5,7 @@
 #include <zse/engine/options.hpp>
 #include <zse/engine/request.hpp>
 #include <zse/engine/vocabulary.hpp>
-#include <zse/kv/sequences.hpp>
+#include <zse/kv/prompt_tier.hpp>
 #include <zse/memory/arena.hpp>
 #include <zse/memory/disk_arena.hpp>
 #include <zse/model/planner.hpp>
@@ -86,6 +86,7 @@ public:
     /// Between admissions it allocates nothing.
     std::span<const Event> step() {
         events_.clear();
+        if (prompts_) prompts_->pump();
         admit();
         const std::span<const scheduler::Chunk> chunks = scheduler_.next();
         if (chunks.empty()) return events_;
@@ -159,6 +160,8 @@ public:
         }
         return sum;
     }
+    /// The file behind the prompt cache, or none.
+    [[nodiscard]] const kv::PromptTier* prompts() const noexcept { return prompts_ ? &*prompts_ : nullptr; }
     [[nodiscard]] const scheduler::Counts& scheduling() const noexcept { return scheduler_.counts(); }
     [[nodiscard]] const tokenizer::Tokenizer& tokenizer() const noexcept { return vocabulary_->tokenizer; }
     [[nodiscard]] const engine::Vocabulary& vocabulary() const noexcept { return *vocabulary_; }
@@ -170,7 +173,8 @@ public:
 
 protected:
     AnyEngine(const ModelSpec& spec, std::shared_ptr<const engine::Vocabulary> vocabulary,
-              const memory::Plan& plan, const model::StateGroups& groups, const engine::Options& options)
+              const memory::Plan& plan, const model::StateGroups& groups, const engine::Options& options,
+              const Identity& identity)
         : spec_(spec),
           limits_(options.limits),
           plan_(plan),
@@ -184,12 +188,14 @@ protected:
           page_tables_(arena(memory::Tier::host, memory::Kind::page_tables)),
           prompt_cache_(arena(memory::Tier::host, memory::Kind::prompt_cache)),
           control_(arena(memory::Tier::host, memory::Kind::control)),
+          prompt_carver_(prompt_cache_.bytes()),
           control_carver_(control_.bytes()),
           pages_(make_pages()),
           scheduler_(budget(options), pages_),
           use_cache_(options.use_cache),
           isa_(options.isa.value_or(kernels::Isa::portable)) {
         if (options.shuffle_pages != 0) pages_.shuffle(options.shuffle_pages);
+        open_prompts(options.prompt_cache_directory, identity);
         tokens_ = control_carver_.take<std::int32_t>(limits_.step_tokens);
         positions_ = control_carver_.take<std::uint32_t>(limits_.step_tokens);
         segment_of_row_ = control_carver_.take<std::uint32_t>(limits_.step_tokens);
@@ -343,8 +349,8 @@ private:
             if (sums != 0) mass_[made.size() - 1] = carver.take<float>(limits_.batch * sums);
         }
         if (prompt_cache_.size() == 0) return kv::Sequences(std::move(made));
-        memory::Carver blocks(prompt_cache_.bytes());
-        const kv::PrefixCache prefixes(blocks, groups_.groups[0].pages, limits_.page_tokens, groups_.count);
+        const kv::PrefixCache prefixes(prompt_carver_, groups_.groups[0].pages, limits_.page_tokens,
+                                       groups_.count);
         return kv::Sequences(std::move(made), prefixes);
     }
 
@@ -401,6 +407,19 @@ private:
             return true;
         });
     }
+    void open_prompts(const std::filesystem::path& directory, const Identity& identity) {
+        if (directory.empty() != (limits_.prompt_cache_disk == 0)) {
+            throw Error(ErrorCode::usage,
+                        "a prompt cache on disk needs a directory and a size; state both, or neither");
+        }
+        const kv::PromptLayout layout = groups_.prompt_layout(limits_);
+        if (layout.file_bytes == 0) return;
+        prompts_.emplace(
+            pages_, limits_.context,
+            ledger().reserve(memory::Tier::disk, memory::Kind::prompt_cache, layout.file_bytes).value(),
+            directory, identity, layout,
+            arena(memory::Tier::host, memory::Kind::staging, layout.staging_bytes()), prompt_carver_);
+    }
 
     /// The sums of a slot by which a group finds heavy tokens; empty where it does not.
     [[nodiscard]] std::span<float> mass(std::uint32_t group, scheduler::Slot slot) const noexcept {
@@ -419,8 +438,13 @@ private:
             if (!use_cache_ || demand.all_outputs) return adopted;  // every row is wanted
             const Slot& slot = slots_[index];
             const bool goes_on = slot.active && slot.id == demand.id;
-            adopted = goes_on ? pages_.adopt(index, slot.tokens.first(slot.count))
-                              : pages_.adopt(index, waiting(demand.id)->second.tokens);
+            const std::span<const std::int32_t> tokens =
+                goes_on ? slot.tokens.first(slot.count) : std::span(waiting(demand.id)->second.tokens);
+            adopted = pages_.adopt(index, tokens);
+            // Nothing is read for a sequence that has to wait.
+            if (prompts_ && pages_.has_room(demand.prompt_tokens, demand.most_tokens, adopted)) {
+                adopted = prompts_->fetch(index, tokens, adopted);
+            }
             return adopted;
         };
         scheduler_.admit(adopt, [&](scheduler::Slot index, const scheduler::Demand& demand) {
@@ -539,10 +563,18 @@ private:
             }
             if (end == slot.count && slot.request.max_tokens == 0)
                 ended_.push_back({chunk.slot, engine::Finish::length});
-            if (use_cache_) pages_.seal(chunk.slot, slot.tokens, chunk.first_position, end);
+            if (use_cache_) seal(chunk.slot, chunk.first_position, end);
         }
+        if (prompts_) prompts_->pump();
         scheduler_.commit();
         close_answers();
+    }
+
+    void seal(scheduler::Slot slot, std::uint32_t before, std::uint32_t computed) noexcept {
+        pages_.seal(slot, slots_[slot].tokens, before, computed,
+                    [this](kv::PrefixCache::Block block, std::uint32_t) noexcept {
+                        if (prompts_) prompts_->add(block);
+                    });
     }
 
     /// A request whose text finds no memory fails alone.
@@ -625,11 +657,12 @@ private:
     std::unique_ptr<memory::Transfers> transfers_;
     std::vector<Spread> spread_;  ///< one for each group
     memory::Arena logits_, sampling_, page_tables_, prompt_cache_, control_;
-    memory::Carver control_carver_;
+    memory::Carver prompt_carver_, control_carver_;
     std::uint64_t table_entries_ = 0;
     std::array<std::span<float>, model::StateGroups::most> mass_;  ///< `[group][slot * floats]`
     kv::Sequences pages_;
     scheduler::Scheduler scheduler_;
+    std::optional<kv::PromptTier> prompts_;  ///< ends while pages are there
     bool use_cache_;
     kernels::Isa isa_;
 

@@ -21,6 +21,9 @@ struct Options {
     std::optional<kernels::Isa> isa;  ///< kernels of this instruction set; none: the widest of the processor
     std::filesystem::path disk_directory = "/tmp";  ///< for files of the disk tier, which have no names
     kv::Eviction eviction = kv::Eviction::lru;      ///< which pages leave a tier that is full
+    /// Where the file of Limits::prompt_cache_disk is; made where it is missing. One engine at a time has the file of a
+    /// model; models and settings have files of their own.
+    std::filesystem::path prompt_cache_directory{};
     bool use_cache = true;  ///< false computes the whole sequence for every token: for checking only
     std::uint64_t shuffle_pages = 0;  ///< not 0: pages are taken in another order, for checking only
 };

@@ -97,9 +97,21 @@ public:
         (entry.older == none ? oldest_ : blocks_[entry.older].newer) = entry.newer;
         --idle_;
     }
+    /// The block in front, or none.
+    [[nodiscard]] Block parent(Block block) const noexcept { return blocks_[block].parent; }
+    [[nodiscard]] const std::int32_t* tokens_of(Block block) const noexcept {
+        return tokens_.data() + first_token(block);
+    }
+    /// The least recently used idle block, or none.
+    [[nodiscard]] Block oldest() const noexcept { return oldest_; }
     /// Forgets the least recently used idle block. There is one.
     Block drop_oldest() noexcept {
         const Block block = oldest_;
+        drop(block);
+        return block;
+    }
+    /// Forgets an idle block. Whoever drops another than the oldest drops those behind it too, before anything is added.
+    void drop(Block block) noexcept {
         use(block);
         Entry& entry = blocks_[block];
         Block* link = &heads_[bucket(entry.parent, tokens_of(block))];
@@ -107,7 +119,6 @@ public:
         *link = entry.next;
         entry.known = false;
         --known_;
-        return block;
     }
 
 private:
@@ -126,9 +137,6 @@ private:
     }
     [[nodiscard]] std::size_t other(Block block, std::uint32_t group) const noexcept {
         return std::size_t{block} * (groups_ - 1) + group - 1;
-    }
-    [[nodiscard]] const std::int32_t* tokens_of(Block block) const noexcept {
-        return tokens_.data() + first_token(block);
     }
     [[nodiscard]] bool is(Block block, Block parent, const std::int32_t* tokens) const noexcept {
         return blocks_[block].parent == parent && std::equal(tokens, tokens + page_tokens_, tokens_of(block));

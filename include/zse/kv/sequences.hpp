@@ -80,9 +80,10 @@ public:
     }
     /// Makes the pages of a sequence known that are full once the tokens below `computed` are in them; those below
     /// `before` were made known already. Where another sequence computed the same page, this one holds that from now on:
-    /// equal prefixes have equal bytes.
-    void seal(Slot slot, std::span<const std::int32_t> tokens, std::uint32_t before,
-              std::uint32_t computed) noexcept {
+    /// equal prefixes have equal bytes. Calls inserted(block, i) where the sequence's page i was not known.
+    template <class Inserted>
+    void seal(Slot slot, std::span<const std::int32_t> tokens, std::uint32_t before, std::uint32_t computed,
+              const Inserted& inserted) noexcept {
         if (!prefixes_.enabled()) return;
         const PageTable& table = groups_.front().tables[slot];
         const std::uint32_t page_tokens = groups_.front().keeping.page_tokens;
@@ -94,6 +95,7 @@ public:
                 for (GroupPages& group : groups_) group.pool.share(group.tables[slot].data()[i]);
                 prefixes_.insert(table.data()[i], parent, part,
                                  [&](std::uint32_t group) { return groups_[group].tables[slot].data()[i]; });
+                inserted(table.data()[i], i);
                 continue;
             }
             if (same == table.data()[i]) continue;  // of a fork
@@ -102,6 +104,10 @@ public:
                 groups_[g].tables[slot].replace(groups_[g].pool, i, prefixes_.page(same, g));
             }
         }
+    }
+    void seal(Slot slot, std::span<const std::int32_t> tokens, std::uint32_t before,
+              std::uint32_t computed) noexcept {
+        seal(slot, tokens, before, computed, [](PrefixCache::Block, std::uint32_t) noexcept {});
     }
     [[nodiscard]] const PrefixCache& prefixes() const noexcept { return prefixes_; }
     /// Pages that no sequence holds, kept for later ones; and how many of them gave way so far.
@@ -172,6 +178,22 @@ public:
             [&](TieredPages& tiers, PageIndex page, std::uint32_t entry, std::uint32_t page_tokens) {
                 if (entry >= first / page_tokens) tiers.bring(page);
             });
+    }
+    /// Pages of each group that memory has room for without others leaving it.
+    [[nodiscard]] std::uint64_t free_in_memory() const noexcept {
+        std::uint64_t least = std::numeric_limits<std::uint64_t>::max();
+        for (const GroupPages& group : groups_) {
+            if (group.pool.tiers() != nullptr) least = std::min(least, group.pool.tiers()->free_in_memory());
+        }
+        return least;
+    }
+    /// Gives the pages of tokens [first, tokens) of a sequence, whole ones, places in memory that is free, so that what was
+    /// computed before can be copied there.
+    void fill(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
+        for_each_tiered(slot, tokens, [&](TieredPages& tiers, PageIndex page, std::uint32_t entry,
+                                          std::uint32_t page_tokens) {
+            if (entry >= first / page_tokens) tiers.fill(page, entry);
+        });
     }
     /// The step attends to the tokens below `tokens` of a sequence.
     void need(Slot slot, std::uint64_t tokens) noexcept {

@@ -175,6 +175,18 @@ public:
         uses_[page].last = uses_[page].pinned = step_;
         uses_[page].entry = entry;
     }
+    /// The page, entry `entry` of its sequence, is filled now with what was computed before: it lies in memory until others
+    /// need the room.
+    void fill(PageIndex page, std::uint32_t entry) noexcept {
+        uses_[page].last = step_;
+        uses_[page].entry = entry;
+        bring(page);
+    }
+    /// Pages that could be put in memory without others leaving it.
+    [[nodiscard]] std::uint64_t free_in_memory() const noexcept { return available_[0] + available_[1]; }
+    [[nodiscard]] bool in_memory(PageIndex page) const noexcept {
+        return places_[page] != nowhere && !on_disk(places_[page]);
+    }
     /// Puts a pinned page in memory.
     void bring(PageIndex page) noexcept {
         if (on_disk(places_[page])) {

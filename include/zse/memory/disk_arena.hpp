@@ -2,6 +2,7 @@
 // Bytes of the disk tier: a file without a name, taken whole from the file system on a reservation.
 #pragma once
 
+#include <zse/memory/block_file.hpp>
 #include <zse/memory/ledger.hpp>
 
 #include <fcntl.h>
@@ -24,11 +25,8 @@ namespace memory {
 /// later time; and no name, so that it is gone with the process, however that ends. Reads and writes go past the page
 /// cache where the file system lets them: that cache would be memory that no plan counts. Move-only; threads may read
 /// and write different parts at once.
-class DiskArena {
+class DiskArena : public BlockFile {
 public:
-    /// Offsets, sizes and addresses of reads and writes are multiples of this, as O_DIRECT wants it.
-    static constexpr Bytes block = KiB(4);
-
     DiskArena() = default;
 
     /// Takes exactly arena_bytes() of the reservation, in a directory that exists. Throws usage (no such directory, or
@@ -37,10 +35,10 @@ public:
         : reservation_(std::move(reservation)) {
         if (reservation_.bytes() == 0) return;
         size_ = arena_bytes(reservation_.bytes());
-        file_ = create(directory);
+        file() = BlockFile(create(directory));
         // glibc writes zeros where the file system cannot promise blocks, so either way they are there afterwards.
-        if (const int why = ::posix_fallocate(file_, 0, static_cast<off_t>(size_)); why != 0) {
-            ::close(std::exchange(file_, -1));
+        if (const int why = ::posix_fallocate(descriptor(), 0, static_cast<off_t>(size_)); why != 0) {
+            file() = BlockFile();
             throw Error(
                 why == ENOSPC || why == EFBIG || why == EDQUOT ? ErrorCode::out_of_memory
                                                                : ErrorCode::unreadable,
@@ -48,8 +46,8 @@ public:
                      name(reservation_.kind()), " (", std::strerror(why),
                      "); free space there, choose another directory, or lower the size of the disk tier"));
         }
-        const int flags = ::fcntl(file_, F_GETFL);
-        direct_ = ::fcntl(file_, F_SETFL, flags | O_DIRECT) == 0;
+        const int flags = ::fcntl(descriptor(), F_GETFL);
+        direct_ = ::fcntl(descriptor(), F_SETFL, flags | O_DIRECT) == 0;
         reservation_.ledger()->took(Tier::disk, reservation_.kind(), reservation_.bytes(), size_,
                                     Backing::plain);
     }
@@ -60,10 +58,9 @@ public:
         return *this;
     }
     ~DiskArena() {
-        if (file_ < 0) return;
+        if (descriptor() < 0) return;
         uses(0);
         reservation_.ledger()->gave_back(Tier::disk, reservation_.kind(), reservation_.bytes(), size_);
-        ::close(file_);
     }
 
     /// Bytes of the reservation.
@@ -73,15 +70,9 @@ public:
     /// Bytes that the file system holds for the file now.
     [[nodiscard]] Bytes allocated() const noexcept {
         struct stat status {};
-        return file_ >= 0 && ::fstat(file_, &status) == 0 ? static_cast<Bytes>(status.st_blocks) * 512 : 0;
-    }
-
-    /// Reads or writes whole blocks; 0, or the error number of the system. Nothing is allocated or thrown.
-    [[nodiscard]] int read(Bytes offset, std::span<std::byte> to) const noexcept {
-        return transfer(offset, to, ::pread);
-    }
-    [[nodiscard]] int write(Bytes offset, std::span<const std::byte> from) const noexcept {
-        return transfer(offset, from, ::pwrite);
+        return descriptor() >= 0 && ::fstat(descriptor(), &status) == 0
+                   ? static_cast<Bytes>(status.st_blocks) * 512
+                   : 0;
     }
 
     /// Tells the ledger how many of the bytes are in use now.
@@ -93,6 +84,7 @@ public:
     }
 
 private:
+    BlockFile& file() noexcept { return *this; }
     static int create(const std::filesystem::path& directory) {
         int file = ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
         // File systems without nameless files get one that loses its name at once.
@@ -109,28 +101,15 @@ private:
                          ": expected a directory for files of the disk tier, but no file can be made there (",
                          std::strerror(why), "); create it, make it writable, or name another"));
     }
-    template <class Span, class Call>
-    [[nodiscard]] int transfer(Bytes offset, Span bytes, Call call) const noexcept {
-        while (!bytes.empty()) {
-            const ssize_t moved = call(file_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-            if (moved < 0 && errno == EINTR) continue;
-            if (moved < 0) return errno;
-            if (moved == 0) return EIO;  // the end of a file that was as long as it is
-            offset += static_cast<Bytes>(moved);
-            bytes = bytes.subspan(static_cast<std::size_t>(moved));
-        }
-        return 0;
-    }
     void swap(DiskArena& other) noexcept {
         std::swap(reservation_, other.reservation_);
-        std::swap(file_, other.file_);
+        std::swap(file(), other.file());
         std::swap(size_, other.size_);
         std::swap(used_, other.used_);
         std::swap(direct_, other.direct_);
     }
 
     Reservation reservation_;
-    int file_ = -1;
     Bytes size_ = 0;
     Bytes used_ = 0;
     bool direct_ = false;

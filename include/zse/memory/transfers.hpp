@@ -37,7 +37,7 @@ private:
 
 /// One read or write of whole blocks.
 struct Transfer {
-    const DiskArena* file = nullptr;
+    const BlockFile* file = nullptr;
     Bytes offset = 0;
     std::byte* memory = nullptr;
     Bytes bytes = 0;

@@ -31,7 +31,8 @@ struct Limits {
     /// Keep pages of sequences that ended, as long as there is room, for prompts that begin alike. Without effect where
     /// layers drop tokens or code them anew.
     bool prompt_cache = false;
-    bool enforce_eager = false;  ///< enqueue every step anew instead of running captured ones
+    Bytes prompt_cache_disk = 0;  ///< of a file behind it, which outlives the engine; 0: there is none
+    bool enforce_eager = false;   ///< enqueue every step anew instead of running captured ones
     std::uint32_t gpu_layers =
         0;  ///< last layers in the gpu tier, the output matrix counting as the first of them
     friend constexpr bool operator==(const Limits&, const Limits&) = default;

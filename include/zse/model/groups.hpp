@@ -5,7 +5,7 @@
 #include <zse/kv/keeping.hpp>
 #include <zse/kv/page.hpp>
 #include <zse/kv/policy.hpp>
-#include <zse/kv/prefix_cache.hpp>
+#include <zse/kv/prompt_layout.hpp>
 #include <zse/kv/tiered_pages.hpp>
 #include <zse/memory/plan.hpp>
 #include <zse/model/batch.hpp>
@@ -75,9 +75,27 @@ struct StateGroups {
         return true;
     }
     /// What finding prompts again takes: nothing where pages do not keep what they held.
-    [[nodiscard]] constexpr Bytes prompt_cache_bytes(const Limits& limits) const noexcept {
+    [[nodiscard]] constexpr Bytes prompt_cache_bytes(const Limits& limits) const {
         if (!limits.prompt_cache || !keep_all()) return 0;
-        return kv::PrefixCache::bytes(groups[0].pages, limits.page_tokens, count);
+        return saturating_add(kv::PrefixCache::bytes(groups[0].pages, limits.page_tokens, count),
+                              prompt_layout(limits).index_bytes(groups[0].pages, limits.context));
+    }
+    /// The file behind it; of no bytes where there is none. Throws usage where its size is too small for one page.
+    [[nodiscard]] constexpr kv::PromptLayout prompt_layout(const Limits& limits) const {
+        if (!limits.prompt_cache || limits.prompt_cache_disk == 0 || !keep_all()) return {};
+        Bytes pages_bytes = 0;
+        for (const StateGroup& group : all()) {
+            pages_bytes = saturating_add(pages_bytes, group.layout.page_bytes());
+        }
+        const auto layout = kv::PromptLayout::of(limits.page_tokens, pages_bytes, limits.prompt_cache_disk,
+                                                 limits.step_tokens);
+        if (layout.slots == 0) {
+            throw Error(ErrorCode::usage,
+                        text("a prompt cache of ", limits.prompt_cache_disk,
+                             " bytes on disk holds no page of ", pages_bytes, " bytes; state at least ",
+                             kv::PromptLayout::least_bytes(limits.page_tokens, pages_bytes), " bytes"));
+        }
+        return layout;
     }
 };
 

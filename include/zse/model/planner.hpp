@@ -281,6 +281,9 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     plan.add(Tier::host, Kind::sampling, sampling::scratch_bytes(spec.vocabulary));
     plan.add(Tier::host, Kind::page_tables, ControlLayout::page_table_bytes(groups, limits));
     plan.add(Tier::host, Kind::prompt_cache, groups.prompt_cache_bytes(limits));
+    const kv::PromptLayout prompts = groups.prompt_layout(limits);
+    plan.add(Tier::disk, Kind::prompt_cache, prompts.file_bytes);
+    plan.add(Tier::host, Kind::staging, prompts.staging_bytes());
     plan.add(Tier::host, Kind::tokenizer, spec.tokenizer_bytes);
     plan.add(Tier::host, Kind::control,
              ControlLayout::bytes(spec, limits, groups.count, Llama<Attention>::operations(spec, limits)));
