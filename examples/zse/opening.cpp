@@ -31,8 +31,11 @@ void BudgetOptions::declare(CLI::App& command) {
     command
         .add_option_function<double>(
             "--swap-space",
-            [this](double gigabytes) { swap_space = static_cast<zse::Bytes>(gigabytes * 1024) * zse::MiB(1); },
-            "GiB of host memory for KV that the gpu tier has no room for, as vLLM spells it: --kv-tier cpu says the "
+            [this](double gigabytes) {
+                swap_space = static_cast<zse::Bytes>(gigabytes * 1024) * zse::MiB(1);
+            },
+            "GiB of host memory for KV that the gpu tier has no room for, as vLLM spells it: --kv-tier cpu "
+            "says the "
             "same in any unit")
         ->check(CLI::Range(0.0, 1e6))
         ->type_name("GIB")
@@ -346,9 +349,16 @@ zse::planning::Planner planner_of(const zse::ModelSpec& spec, const std::string&
 }
 
 Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
-    Chosen chosen{
-        zse::io::Gguf::open(options.file()), {}, choice_of(options), {}, {}, {}, options.running, {},
-        options.budget.disk_directory(), options.kv.prompt_cache_directory};
+    Chosen chosen{zse::io::Gguf::open(options.file()),
+                  {},
+                  choice_of(options),
+                  {},
+                  {},
+                  {},
+                  options.running,
+                  {},
+                  options.budget.disk_directory(),
+                  options.kv.prompt_cache_directory};
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {

@@ -27,7 +27,7 @@ struct Chosen {
     RunningOptions running;
     std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
     std::filesystem::path disk_directory;
-    std::filesystem::path prompt_cache;    ///< directory of the file behind the prompt cache
+    std::filesystem::path prompt_cache;  ///< directory of the file behind the prompt cache
 
     /// The choice by its names and limits, for questions to the planner.
     [[nodiscard]] zse::planning::Setting setting() const { return {choice.weights, choice.kv, limits}; }

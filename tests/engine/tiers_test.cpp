@@ -286,6 +286,28 @@ TEST(Tiers, AForkCopiesAPageThatLiesAnywhere) {
     EXPECT_GT(answers[*other].tokens.size(), 80u);
 }
 
+TEST(Tiers, PromptsThatPersistGoWithThem) {
+    const support::TemporaryDirectory directory;
+    Limits limits = spread(2);
+    limits.prompt_cache = true;
+    limits.prompt_cache_disk = zse::MiB(4);
+    auto options = on(directory);
+    options.prompt_cache_directory = directory / "prompts";
+    const auto expected = answer(*tiny().open<Spread<kv::int8<16>>>(alone()), request(1, 700, 100));
+    for (int run = 0; run < 3; ++run) {
+        const auto engine = tiny().open<Spread<kv::int8<16>>>(limits, options);
+        for (const Tier tier : zse::memory::all_tiers) {
+            EXPECT_EQ(engine->ledger().held(tier), engine->plan()[tier]) << zse::memory::name(tier);
+        }
+        EXPECT_EQ(answer(*engine, request(1, 700, 100)), expected) << run;
+        // As much as memory holds is read back; the rest is computed.
+        EXPECT_GE(engine->counters().prompt_hit_tokens, run == 0 ? 0u : 128u) << run;
+        answer(*engine, request(3, 900, 50));
+        EXPECT_EQ(answer(*engine, request(1, 700, 100)), expected) << run;
+        EXPECT_GT(engine->tier_traffic().spilled_to_disk, 0u);
+    }
+}
+
 TEST(Tiers, EachHoldsWhatWasPlanned) {
     const support::TemporaryDirectory directory;
     for (const std::uint32_t gpu_layers : {0u, 2u, 4u}) {

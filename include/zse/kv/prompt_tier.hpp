@@ -59,7 +59,8 @@ public:
         }
         store_.touch(last);
         const std::size_t first = adopted / page_tokens;
-        blocks = std::min<std::size_t>(blocks, first + sequences_->free_in_memory());
+        if (blocks > first)
+            blocks = first + std::min<std::size_t>(blocks - first, sequences_->free_in_memory());
         const auto most = static_cast<std::uint32_t>(blocks * page_tokens);
         if (most <= adopted || !sequences_->reserve(slot, adopted, most)) return adopted;
         sequences_->fill(slot, adopted, most);
@@ -139,7 +140,8 @@ private:
         for (std::uint32_t g = 0; g < sequences_->groups().size(); ++g) {
             const TieredPages* const tiers = sequences_->groups()[g].pool.tiers();
             if (tiers == nullptr || tiers->in_memory(page(g))) continue;
-            store_.count_skipped();  // it waited too long: a page that left memory is not brought back for this
+            store_
+                .count_skipped();  // it waited too long: a page that left memory is not brought back for this
             return unqueue(), true;
         }
         const PromptStore::Put put = store_.put(

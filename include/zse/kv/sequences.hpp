@@ -190,10 +190,11 @@ public:
     /// Gives the pages of tokens [first, tokens) of a sequence, whole ones, places in memory that is free, so that what was
     /// computed before can be copied there.
     void fill(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
-        for_each_tiered(slot, tokens, [&](TieredPages& tiers, PageIndex page, std::uint32_t entry,
-                                          std::uint32_t page_tokens) {
-            if (entry >= first / page_tokens) tiers.fill(page, entry);
-        });
+        for_each_tiered(
+            slot, tokens,
+            [&](TieredPages& tiers, PageIndex page, std::uint32_t entry, std::uint32_t page_tokens) {
+                if (entry >= first / page_tokens) tiers.fill(page, entry);
+            });
     }
     /// The step attends to the tokens below `tokens` of a sequence.
     void need(Slot slot, std::uint64_t tokens) noexcept {
