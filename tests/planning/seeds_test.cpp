@@ -143,7 +143,7 @@ static_assert(kv_of(models::llama3_70b, 131'072) == 42'949'672'960);
 /// A model whose layers are as large as stated, and nothing else: for formulas about layers.
 Planner of_layers(std::uint32_t layers, Bytes layer, Bytes cache) {
     return [=](const Setting& setting) {
-        const Placement placement{layers, setting.limits.gpu_layers};
+        const Placement placement(layers, setting.limits);
         Plan plan;
         for (std::uint32_t i = 0; i < layers; ++i) {
             plan[placement.of_layer(i)][Kind::weights] += layer;

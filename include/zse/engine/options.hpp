@@ -7,6 +7,7 @@
 #include <zse/model/loader.hpp>
 #include <zse/scheduler/scheduler.hpp>
 
+#include <filesystem>
 #include <optional>
 
 namespace zse::inline v1 {
@@ -17,6 +18,8 @@ struct Options {
     model::LoadProgress progress;  ///< told while weights are read
     memory::Mapping mapping;       ///< pages of the system that memory is taken on
     scheduler::Admission admission = scheduler::Admission::prompt;  ///< when a request may begin
+    /// The directory of files of the disk tier; empty: where the system keeps temporary files.
+    std::filesystem::path disk_directory;
     std::optional<kernels::Isa> isa;  ///< kernels of this instruction set; none: the widest of the processor
     bool use_cache = true;  ///< false computes the whole sequence for every token: for checking only
     std::uint64_t shuffle_pages = 0;  ///< not 0: pages are taken in another order, for checking only

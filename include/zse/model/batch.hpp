@@ -27,9 +27,11 @@ struct Limits {
     /// Keep pages of sequences that ended, as long as there is room, for prompts that begin alike. Without effect where
     /// layers drop tokens or code them anew.
     bool prompt_cache = false;
-    bool enforce_eager = false;  ///< enqueue every step anew instead of running captured ones
-    std::uint32_t gpu_layers =
-        0;  ///< last layers in the gpu tier, the output matrix counting as the first of them
+    bool enforce_eager = false;    ///< enqueue every step anew instead of running captured ones
+    std::uint32_t gpu_layers = 0;  ///< last layers in the gpu tier, and with any of them the output matrix
+    /// First layers whose weights lie in the disk tier and are streamed through a ring in host memory. Their keys and
+    /// values stay where steps compute.
+    std::uint32_t disk_layers = 0;
     friend constexpr bool operator==(const Limits&, const Limits&) = default;
 };
 

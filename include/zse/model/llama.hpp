@@ -7,6 +7,7 @@
 #include <zse/kernels/operations.hpp>
 #include <zse/model/batch.hpp>
 #include <zse/model/spec.hpp>
+#include <zse/model/weight_ring.hpp>
 
 #include <initializer_list>
 
@@ -38,10 +39,12 @@ template <class Attention>
 struct Llama {
     /// Operations of a step, at most.
     static constexpr std::uint64_t operations(const ModelSpec& spec, const Limits& limits) noexcept {
-        return (limits.kv_heavy != 0 ? 10 : 9) * std::uint64_t{spec.layers} + 4;
+        const std::uint64_t arrivals = limits.disk_layers == 0 ? 0 : limits.disk_layers + 1;
+        return (limits.kv_heavy != 0 ? 10 : 9) * std::uint64_t{spec.layers} + 4 + arrivals;
     }
 
-    /// Layers of a batch, `weights.layer(i)`, `cache.layer(i)` and `cache.kernels(i)` for each, then logits `[output rows, vocabulary]`.
+    /// Layers of a batch, `weights.layer(i)`, `cache.layer(i)` and `cache.kernels(i)` for each, then logits
+    /// `[output rows, vocabulary]`. The first layers come through `weights.ring()` where limits say so.
     /// Buffers are as large as `limits` allow, so that a real step has the plan's layout.
     template <exec::Executor X, class Weights, class Cache>
     static constexpr void forward(X& x, const ModelSpec& spec, const Limits& limits, const Weights& weights,
@@ -66,8 +69,10 @@ struct Llama {
                 if constexpr (X::records) {
                     if (i > layer && cache.alike(i, i - 1)) continue;
                 }
+                if (i < limits.disk_layers) x.run(Arrive{weights.ring(), i});
                 attend(x, step, weights.layer(i), cache.layer(i), cache.kernels(i));
                 feed_forward(x, step, weights.layer(i));
+                if (i + 1 == limits.disk_layers) x.run(Arrive{weights.ring(), i + 1});
             }
             layer = end;
         }

@@ -7,6 +7,7 @@
 #include <zse/memory/arena.hpp>
 #include <zse/model/from_gguf.hpp>
 #include <zse/model/planner.hpp>
+#include <zse/model/weight_ring.hpp>
 
 #include <array>
 #include <cstring>
@@ -20,78 +21,80 @@ namespace model {
 /// Told how many of how many bytes of weights are in place.
 using LoadProgress = std::function<void(Bytes done, Bytes total)>;
 
-/// Where weights go: an arena for each tier that has some, and room for what says where they lie.
+/// Where weights go: what each tier has for them, and the memory through which those on disk pass.
 struct WeightArenas {
     memory::Arena gpu;
     memory::Arena host;
+    memory::DiskArena disk;
+    memory::Arena staging;
 };
 
 /// The weights of a model, with kernels bound. Holds no file.
 ///
 /// An arena holds the vectors first and then one part for each thread. A part holds the thread's share of every matrix
-/// in the order in which a step reads them, so that a thread reads one stretch of memory from end to end.
+/// in the order in which a step reads them, so that a thread reads one stretch of memory from end to end. A layer in the
+/// disk tier is laid out alike in an image of its own, which is written once.
 template <class WeightPolicy>
 class LoadedWeights {
 public:
     using Layout = WeightLayout<WeightPolicy>;
 
-    /// Reads every tensor on the team's threads. The arenas have exactly Layout::bytes(spec, placement, tier); `control`
+    /// Reads every tensor on the team's threads. The arenas have exactly what the plan says; `control`
     /// has room for what ControlLayout counts.
     LoadedWeights(const io::Gguf& file, const ModelSpec& spec, const Placement& placement,
                   WeightArenas arenas, memory::Carver& control, exec::Team& team, kernels::Isa isa,
                   const LoadProgress& progress)
-        : arenas_(std::move(arenas)), layers_(control.take<LayerWeights>(spec.layers)) {
-        const Bytes total = arenas_.gpu.size() + arenas_.host.size();
-        Loader loader{file,
-                      team,
-                      progress,
-                      isa,
-                      {memory::Carver(arenas_.gpu.bytes()), memory::Carver(arenas_.host.bytes())},
-                      total,
-                      0,
-                      {}};
-        const memory::Tier output = placement.of_output();
+        : gpu_(std::move(arenas.gpu)),
+          host_(std::move(arenas.host)),
+          layers_(control.take<LayerWeights>(spec.layers)) {
+        const auto pointers = control.take<const std::byte*>(ControlLayout::matrices(spec) * team.size());
+        if (const RingLayout ring = Layout::ring(spec, placement); ring.layers != 0) {
+            ring_ = std::make_unique<WeightRing>(ring, std::move(arenas.disk), std::move(arenas.staging),
+                                                 control);
+        }
+        const Bytes total = gpu_.size() + host_.size() + Layout::bytes(spec, placement, memory::Tier::disk);
+        Loader loader{file, team, progress, isa, total, 0, pointers, {}};
+        memory::Carver gpu(gpu_.bytes());
+        memory::Carver host(host_.bytes());
+        memory::Carver& output = placement.of_output() == memory::Tier::gpu ? gpu : host;
         top_ = Layout::top(spec);
         top_.rows = kernels::row_kernels(isa);
-        if (!spec.tied_output) loader.plan(memory::Tier::host, top_.embedding, "token_embd.weight");
+        if (!spec.tied_output) loader.plan(host, top_.embedding, "token_embd.weight");
         top_.output_norm = loader.place_floats(output, "output_norm.weight", spec.hidden);
         if (spec.rope_factors) {
-            top_.rope_factors =
-                loader.place_floats(memory::Tier::host, "rope_freqs.weight", spec.rope_dim / 2);
+            top_.rope_factors = loader.place_floats(host, "rope_freqs.weight", spec.rope_dim / 2);
         }
+        std::vector<typename Loader::Planned> resident = std::move(loader.planned);
         for (std::uint32_t run = 0, index = 0; run < spec.run_count; ++run) {
+            const LayerFormats& formats = spec.runs[run].formats;
             for (std::uint32_t i = 0; i < spec.runs[run].count; ++i, ++index) {
-                const memory::Tier tier = placement.of_layer(index);
-                LayerWeights& w =
-                    *std::construct_at(&layers_[index], Layout::layer(spec, spec.runs[run].formats));
-                w.attention_norm =
-                    loader.place_floats(tier, detail::layer_name(index, "attn_norm"), spec.hidden);
-                w.mlp_norm = loader.place_floats(tier, detail::layer_name(index, "ffn_norm"), spec.hidden);
-                if (spec.qkv_bias) {
-                    w.q_bias = loader.place_floats(tier, text("blk.", index, ".attn_q.bias"), spec.q_width());
-                    w.k_bias =
-                        loader.place_floats(tier, text("blk.", index, ".attn_k.bias"), spec.kv_width());
-                    w.v_bias =
-                        loader.place_floats(tier, text("blk.", index, ".attn_v.bias"), spec.kv_width());
+                LayerWeights& w = *std::construct_at(&layers_[index], Layout::layer(spec, formats));
+                loader.planned.clear();
+                if (placement.of_weights(index) == memory::Tier::disk) {
+                    memory::Carver image(ring_->begin_image(Layout::layer_bytes(spec, formats)));
+                    loader.plan_layer(image, spec, index, w);
+                    loader.place_matrices();
+                    ring_->store_image();
+                    continue;
                 }
-                loader.plan(tier, w.q, detail::layer_name(index, "attn_q"));
-                loader.plan(tier, w.k, detail::layer_name(index, "attn_k"));
-                loader.plan(tier, w.v, detail::layer_name(index, "attn_v"));
-                loader.plan(tier, w.o, detail::layer_name(index, "attn_output"));
-                loader.plan(tier, w.gate, detail::layer_name(index, "ffn_gate"));
-                loader.plan(tier, w.up, detail::layer_name(index, "ffn_up"));
-                loader.plan(tier, w.down, detail::layer_name(index, "ffn_down"));
+                loader.plan_layer(placement.of_layer(index) == memory::Tier::gpu ? gpu : host, spec, index,
+                                  w);
+                resident.insert(resident.end(), loader.planned.begin(), loader.planned.end());
             }
         }
+        loader.planned = std::move(resident);
         loader.plan(output, top_.output, spec.tied_output ? "token_embd.weight" : "output.weight");
-        loader.place_matrices(control.take<const std::byte*>(ControlLayout::matrices(spec) * team.size()));
+        loader.place_matrices();
         if (spec.tied_output) top_.embedding = top_.output;
-        arenas_.gpu.uses(loader.carvers[0].taken());
-        arenas_.host.uses(loader.carvers[1].taken());
+        gpu_.uses(gpu.taken());
+        host_.uses(host.taken());
+        if (ring_) ring_->finish_storing();
     }
 
     [[nodiscard]] const ModelWeights& top() const noexcept { return top_; }
     [[nodiscard]] const LayerWeights& layer(std::uint32_t index) const noexcept { return layers_[index]; }
+    /// Through which the layers in the disk tier come; null where there are none.
+    [[nodiscard]] WeightRing* ring() const noexcept { return ring_.get(); }
 
 private:
     using Convert = void (*)(const std::byte* from, std::size_t columns, std::byte* to) noexcept;
@@ -135,28 +138,47 @@ private:
         exec::Team& team;
         const LoadProgress& progress;
         kernels::Isa isa;
-        std::array<memory::Carver, 2> carvers;  ///< by tier: gpu, host
         Bytes total;
         Bytes done;
+        std::span<const std::byte*> pointers;  ///< to parts, those that are not given out yet
         struct Planned {
-            memory::Tier tier;
+            memory::Carver* carver;
             kernels::Matrix* matrix;
             const io::TensorInfo* tensor;
         };
         std::vector<Planned> planned;
 
-        memory::Carver& carver(memory::Tier tier) { return carvers[tier == memory::Tier::gpu ? 0 : 1]; }
+        /// Places a layer's vectors and plans its matrices.
+        void plan_layer(memory::Carver& carver, const ModelSpec& spec, std::uint32_t index, LayerWeights& w) {
+            const auto vector = [&](const char* name, std::uint64_t count) {
+                return place_floats(carver, text("blk.", index, ".", name), count);
+            };
+            w.attention_norm = vector("attn_norm.weight", spec.hidden);
+            w.mlp_norm = vector("ffn_norm.weight", spec.hidden);
+            if (spec.qkv_bias) {
+                w.q_bias = vector("attn_q.bias", spec.q_width());
+                w.k_bias = vector("attn_k.bias", spec.kv_width());
+                w.v_bias = vector("attn_v.bias", spec.kv_width());
+            }
+            plan(carver, w.q, detail::layer_name(index, "attn_q"));
+            plan(carver, w.k, detail::layer_name(index, "attn_k"));
+            plan(carver, w.v, detail::layer_name(index, "attn_v"));
+            plan(carver, w.o, detail::layer_name(index, "attn_output"));
+            plan(carver, w.gate, detail::layer_name(index, "ffn_gate"));
+            plan(carver, w.up, detail::layer_name(index, "ffn_up"));
+            plan(carver, w.down, detail::layer_name(index, "ffn_down"));
+        }
 
-        const float* place_floats(memory::Tier tier, const std::string& name, std::uint64_t count) {
+        const float* place_floats(memory::Carver& carver, const std::string& name, std::uint64_t count) {
             const io::TensorInfo& tensor = detail::vector_tensor(file, name, count);
-            const std::span<float> place = carver(tier).template take<float>(count);
+            const std::span<float> place = carver.take<float>(count);
             std::memcpy(place.data(), tensor.data.data(), count * sizeof(float));
             report(Layout::floats(count));
             return place.data();
         }
 
-        /// Binds a matrix and notes it for place_matrices(), in the order of reading.
-        void plan(memory::Tier tier, kernels::Matrix& matrix, const std::string& name) {
+        /// Binds a matrix and notes it for place_matrices().
+        void plan(memory::Carver& carver, kernels::Matrix& matrix, const std::string& name) {
             matrix.part_count = team.size();
             matrix.kernels = kernels::bind<WeightPolicy>(matrix.format, isa);
             if (matrix.kernels == nullptr) {
@@ -164,15 +186,16 @@ private:
                             text("no kernels for ", weights::name(matrix.format), " in tensor ", name));
             }
             planned.push_back(
-                {tier, &matrix, &detail::matrix_tensor(file, name, matrix.rows, matrix.columns)});
+                {&carver, &matrix, &detail::matrix_tensor(file, name, matrix.rows, matrix.columns)});
         }
 
-        void place_matrices(std::span<const std::byte*> pointers) {
+        /// Gives what was planned its parts, in the order of reading, and packs it.
+        void place_matrices() {
             for (std::size_t part = 0; part < team.size(); ++part) {
                 for (std::size_t i = 0; i < planned.size(); ++i) {
                     pointers[i * team.size() + part] =
-                        carver(planned[i].tier)
-                            .template take<std::byte>(planned[i].matrix->part_bytes(part))
+                        planned[i]
+                            .carver->template take<std::byte>(planned[i].matrix->part_bytes(part))
                             .data();
                 }
             }
@@ -180,6 +203,7 @@ private:
                 planned[i].matrix->parts = pointers.data() + i * team.size();
                 pack(*planned[i].matrix, *planned[i].tensor);
             }
+            pointers = pointers.subspan(planned.size() * team.size());
         }
 
         void pack(const kernels::Matrix& matrix, const io::TensorInfo& tensor) {
@@ -214,9 +238,10 @@ private:
         }
     };
 
-    WeightArenas arenas_;
+    memory::Arena gpu_, host_;
     ModelWeights top_;
     std::span<LayerWeights> layers_;
+    std::unique_ptr<WeightRing> ring_;  ///< null where nothing is streamed
 };
 
 }  // namespace model
