@@ -2,6 +2,7 @@
 // Choosing and opening an engine, and reports about its memory.
 #include "opening.hpp"
 
+#include "offload.hpp"
 #include "refusal.hpp"
 
 #include <fmt/core.h>
@@ -73,10 +74,11 @@ void BudgetOptions::declare(CLI::App& command) {
                     gpu_layers = static_cast<std::uint32_t>(count.value());
                 }
             },
-            "last layers in the gpu tier, of which the output matrix is the first (also -ngl); all, or auto: "
+            "last layers in the gpu tier, and with any of them the output matrix (also -ngl); all, or auto: "
             "as many as fit (default)")
         ->type_name("N")
         ->group("Memory");
+    offload.declare(command);
 }
 
 void KvOptions::declare(CLI::App& command) {
@@ -231,17 +233,6 @@ zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& 
     return limits;
 }
 
-void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers) {
-    if (limits.gpu_layers <= layers + 1) return;
-    if (limits.gpu_layers != all_layers) {
-        fmt::print(stderr,
-                   "note: --gpu-layers {}: the model has {} layers and an output matrix, all of which lie in "
-                   "the gpu tier\n",
-                   limits.gpu_layers, layers);
-    }
-    limits.gpu_layers = layers + 1;
-}
-
 zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine) {
     zse::planning::MachineMemory memory;
     memory.host_free = machine.usable_memory();
@@ -270,8 +261,17 @@ zse::planning::Planner planner_of(const zse::ModelSpec& spec, const std::string&
 }
 
 Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
-    Chosen chosen{
-        zse::io::Gguf::open(options.file()), {}, choice_of(options), {}, {}, {}, options.running, {}};
+    Chosen chosen{zse::io::Gguf::open(options.file()),
+                  {},
+                  choice_of(options),
+                  {},
+                  {},
+                  {},
+                  options.running,
+                  options.budget.offload,
+                  options.budget.disk_directory(),
+                  false,
+                  {}};
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {
@@ -283,7 +283,8 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
     const zse::system::Hardware machine = zse::system::probe_host();
-    zse::planning::BudgetRequest request = options.budget.request;
+    BudgetOptions budget = options.budget;
+    zse::planning::BudgetRequest& request = budget.request;
     if (request.gpu && request.gpu->automatic) {
         throw zse::Error(
             zse::ErrorCode::usage,
@@ -292,16 +293,16 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     }
     // The gpu tier is an arena of host memory here: where the host's size is measured, both draw on it.
     request.unified = request.unified || !request.host || request.host->automatic;
-    chosen.budget = zse::planning::budget_of(request, memory_of(machine));
+    chosen.budget = budget.on(memory_of(machine));
     zse::planning::Wish wish;
     wish.setting = {chosen.choice.weights, chosen.choice.kv, limits_of(options, machine, output_rows)};
-    wish.gpu_layers_open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
     wish.kv = options.budget.kv;
     wish.kv_caps = options.budget.kv_caps();
     wish.layers = chosen.spec.layers;
     wish.trained_context = chosen.spec.trained_context;
     wish.least_context = least_context;
-    clamp_gpu_layers(wish.setting.limits, chosen.spec.layers);
+    budget.place_layers(chosen.budget, wish);
+    chosen.gpu_layers_open = wish.gpu_layers_open;
     const auto plan = planner_of(chosen.spec, chosen.choice.attention);
     chosen.limits = zse::planning::settle(plan, wish, chosen.budget).limits;
     return chosen;
@@ -311,12 +312,13 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint3
     Chosen chosen = consider(options, output_rows, least_context);
     const auto plan = planner_of(chosen.spec, chosen.choice.attention);
     if (!chosen.budget.holds(plan(chosen.setting()))) {
-        const bool open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
-        const auto ask = open ? zse::planning::filling(plan, chosen.budget, chosen.spec.layers) : plan;
+        const auto ask =
+            chosen.gpu_layers_open ? zse::planning::filling(plan, chosen.budget, chosen.spec.layers) : plan;
         const auto advice =
             advice_on(ask, chosen.setting(), chosen.budget, chosen.spec, chosen.choice.attention);
         throw Refused(plan(chosen.setting()), chosen.setting(), chosen.budget, advice);
     }
+    expect_objective(chosen.offload, plan, chosen.setting(), chosen.budget, chosen.spec.layers);
     return chosen;
 }
 
@@ -326,6 +328,8 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
     options.isa = chosen.isa;
     options.mapping = chosen.running.mapping;
     options.admission = chosen.running.admission;
+    options.disk_directory = chosen.disk_directory;
+    announce(chosen);
     if (options.mapping.locked)
         options.mapping.locked = can_lock(plan_of(chosen.choice, chosen.spec, chosen.limits));
     const bool terminal = ::isatty(STDERR_FILENO) == 1;
@@ -341,10 +345,16 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
         };
     }
     auto ledger = std::make_shared<zse::memory::Ledger>(chosen.budget.caps());
-    auto vocabulary = zse::engine::vocabulary_from_gguf(chosen.file, chosen.spec.vocabulary,
-                                                        std::move(ledger), options.mapping);
-    auto engine = chosen.engine.open(chosen.file, chosen.spec, std::move(vocabulary), options);
+    const auto vocabulary = zse::engine::vocabulary_from_gguf(chosen.file, chosen.spec.vocabulary,
+                                                              std::move(ledger), options.mapping);
+    const auto open_within = [&](const zse::Limits& limits) {
+        options.limits = limits;
+        return chosen.engine.open(chosen.file, chosen.spec, vocabulary, options);
+    };
+    auto engine = chosen.gpu_layers_open ? zse::planning::open_with_fewer_layers(chosen.limits, open_within)
+                                         : open_within(chosen.limits);
     if (terminal) fmt::print(stderr, "\r\033[K");
+    hint(chosen, engine->limits());
     return engine;
 }
 
@@ -372,6 +382,14 @@ nlohmann::json held_by(const zse::memory::Ledger& ledger) {
             tiers[std::string(zse::memory::name(tier))] = json_of(ledger.held(tier));
     }
     return tiers;
+}
+
+nlohmann::json json_of(const zse::model::RingCounts& streamed) {
+    return {{"layers", streamed.fetches},
+            {"bytes", streamed.bytes},
+            {"hits", streamed.hits},
+            {"misses", streamed.misses},
+            {"retries", streamed.retries}};
 }
 
 std::string dump(const nlohmann::json& value) {

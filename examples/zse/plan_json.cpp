@@ -89,6 +89,8 @@ nlohmann::json json_report(const Planned& planned) {
     out["step_tokens"] = limits.step_tokens;
     out["threads"] = limits.threads;
     out["gpu_layers"] = limits.gpu_layers;
+    out["disk_layers"] = limits.disk_layers;
+    out["map"] = zse::planning::layer_map(zse::model::Placement(planned.layers(), limits));
     out["kv_tokens"] = limits.kv_tokens;
     out["kv_pages"] = plan.pools[0].pages;
     out["kv_page_bytes"] = plan.pools[0].page_bytes;

@@ -130,6 +130,13 @@ void print_stats(const Answer& result, const zse::AnyEngine& engine, const zse::
                    "prompt cache: {} tokens of {} prompts were not computed again, {} pages are kept\n",
                    counters.prompt_hit_tokens, counters.prompt_hits, engine.page_use().cached);
     }
+    if (const auto& streamed = counters.streamed; streamed.fetches != 0) {
+        fmt::print(stderr,
+                   "streamed: {} layers from disk, {}; {} had arrived when they were needed, {} were waited "
+                   "for, {} were read twice\n",
+                   streamed.fetches, zse::human(streamed.bytes), streamed.hits, streamed.misses,
+                   streamed.retries);
+    }
     print_memory(stderr, engine, loaded);
 }
 
@@ -145,6 +152,7 @@ void print_json(const Answer& result, const zse::AnyEngine& engine, const zse::m
     out["prompt_cache"] = {{"hits", engine.counters().prompt_hits},
                            {"hit_tokens", engine.counters().prompt_hit_tokens},
                            {"pages", engine.page_use().cached}};
+    out["streamed"] = json_of(engine.counters().streamed);
     out["engine"] = engine.description();
     out["planned"] = json_of(engine.plan());
     out["held"] = held_by(engine.ledger());

@@ -40,9 +40,10 @@ inline constexpr double measured_seconds = 0.05;
 
 }  // namespace detail
 
-/// Bytes a second at which so many threads together read memory that no cache holds. Throws out_of_memory.
+/// Bytes a second at which so many threads together read memory, at most: 16 MiB, which large caches hold, but more would
+/// not be there where memory is short. Throws out_of_memory.
 inline double memory_bandwidth(unsigned threads) {
-    constexpr Bytes each = MiB(16);
+    const Bytes each = round_up(MiB(16) / threads, KiB(64));
     Ledger ledger;
     const Arena arena(ledger.reserve(Tier::host, Kind::staging, threads * each).value());
     std::fill_n(arena.data(), arena.size(), std::byte{1});

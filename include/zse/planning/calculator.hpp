@@ -125,16 +125,22 @@ inline std::optional<memory::Plan> plan_if_any(const Planner& plan, const Settin
     }
 }
 
-/// The first of these weight precisions, finest first, whose plan fits; empty where none does.
-inline std::string finest_weights(const Planner& plan, const Setting& setting, const Budget& budget,
-                                  std::span<const std::string_view> finest_first) {
+/// The first of these weight precisions, finest first, for which `fits(plan)` holds; empty where it is none.
+template <class Fits>
+std::string finest_weights_that(const Planner& plan, const Setting& setting, const Fits& fits,
+                                std::span<const std::string_view> finest_first) {
     for (const std::string_view weights : finest_first) {
         Setting other = setting;
         other.weights = weights;
         const auto planned = plan_if_any(plan, other);
-        if (planned && budget.holds(*planned)) return other.weights;
+        if (planned && fits(*planned)) return other.weights;
     }
     return {};
+}
+inline std::string finest_weights(const Planner& plan, const Setting& setting, const Budget& budget,
+                                  std::span<const std::string_view> finest_first) {
+    return finest_weights_that(
+        plan, setting, [&](const memory::Plan& planned) { return budget.holds(planned); }, finest_first);
 }
 
 /// Whether every pool has the pages of one sequence that fills its context.
