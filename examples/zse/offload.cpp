@@ -77,7 +77,13 @@ Budget BudgetOptions::on(zse::planning::MachineMemory machine) const {
     if (asked.disk && asked.disk->automatic) {
         std::error_code error;
         const auto space = std::filesystem::space(disk_directory(), error);
-        if (!error) machine.disk_free = space.available;
+        if (error) {
+            throw zse::Error(
+                zse::ErrorCode::usage,
+                zse::text(disk_directory().string(), ": expected a directory for the disk tier (",
+                          error.message(), "); create it, or name another with --disk-dir"));
+        }
+        machine.disk_free = space.available;
     }
     return zse::planning::budget_of(asked, machine);
 }

@@ -31,7 +31,7 @@ void expect_refusal(const Outcome& outcome, int status, std::initializer_list<co
 
 class Offload : public testing::Test {
 protected:
-    std::string tiny() { return write_tiny_model(directory_.path(), {.layers = 8}).string(); }
+    std::string tiny() { return support::write_tiny_model(directory_.path(), {.layers = 8}).string(); }
     support::TemporaryDirectory directory_;
 };
 
@@ -142,11 +142,11 @@ TEST_F(Offload, AnInteractiveObjectiveRefusesAndNamesWhatFits) {
 
 // Row 47: with room for two more layers, so many are named.
 TEST_F(Offload, RoomInTheGpuTierIsHintedAt) {
-    const std::string model = tiny() + " -c 64 --raw --max-tokens 2 --host-mem 100MB --gpu-mem 100MB ";
-    EXPECT_TRUE(has(zse("run hello " + model + "-ngl 6").errors,
-                    "hint: room for 2 more layers in the gpu tier (-ngl 8)"));
-    EXPECT_FALSE(has(zse("run hello " + model).errors, "hint:"));
-    EXPECT_FALSE(has(zse("run hello " + model + "-ngl 8").errors, "hint:"));
+    const std::string model = tiny() + " hello -c 64 --raw --max-tokens 2 --host-mem 100MB --gpu-mem 100MB ";
+    EXPECT_TRUE(
+        has(zse("run " + model + "-ngl 6").errors, "hint: room for 2 more layers in the gpu tier (-ngl 8)"));
+    EXPECT_FALSE(has(zse("run " + model).errors, "hint:"));
+    EXPECT_FALSE(has(zse("run " + model + "-ngl 8").errors, "hint:"));
 }
 
 // Row 50: five rows, measured beside what other tables state.
