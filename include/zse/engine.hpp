@@ -91,7 +91,9 @@ private:
                     scratch_.size() - r.options.limits.threads * r.plan.scratch_per_thread,
                     r.plan.scratch_per_thread) {
         model::state_groups<K, A::cut>(spec, r.options.limits, places_);
-        const Bytes bytes = model::ControlLayout::bucket_bytes(model::Llama<A>::operations(spec, limits()));
+        const Bytes bytes =
+            model::ControlLayout::bucket_bytes(model::Llama<A>::operations(spec, limits()) +
+                                               model::WeightLayout<W>::ring(spec, placement()).operations());
         for (std::uint32_t i = 0; i < model::ControlLayout::buckets(limits()); ++i) {
             captured_.emplace_back(control().template take<std::byte>(bytes));
             note_uncaptured(bytes);
@@ -104,7 +106,7 @@ private:
         model::WeightArenas arenas;
         arenas.gpu = arena(memory::Tier::gpu, memory::Kind::weights);
         arenas.host = arena(memory::Tier::host, memory::Kind::weights);
-        if (ring.layers == 0) return arenas;
+        if (ring.images() == 0) return arenas;
         arenas.disk = disk_arena(memory::Kind::weights, ring.disk_bytes, r.options.disk_directory);
         arenas.staging = arena(memory::Tier::host, memory::Kind::staging, ring.staging_bytes());
         return arenas;
@@ -122,9 +124,9 @@ private:
                         text("layers in the gpu tier need an engine that has one; this one is on ",
                              T::spelling.view()));
         }
-        if (limits.disk_layers != 0 && !tiers::has<T, memory::Tier::disk>) {
+        if ((limits.disk_layers != 0 || limits.disk_output) && !tiers::has<T, memory::Tier::disk>) {
             throw Error(ErrorCode::usage,
-                        text("layers in the disk tier need an engine that has one, such as one on "
+                        text("weights in the disk tier need an engine that has one, such as one on "
                              "tiers::chain<tiers::host, tiers::disk>; this one is on ",
                              T::spelling.view()));
         }

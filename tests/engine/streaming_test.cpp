@@ -113,16 +113,57 @@ TEST(Streaming, TokensAndLogitsAreThoseOfAResidentModel) {
     }
 }
 
+TEST(Streaming, AlsoWithTheOutputMatrixAndTheEmbedding) {
+    // A vocabulary that makes more than one tile, and does not fill its last group of rows.
+    for (const bool tied : {true, false}) {
+        const Tiny model({.layers = 4, .hidden = 128, .vocab = 9001, .tied = tied});
+        const Answers expected = run(*model.open<Streamed>(limits_of(0)));
+        for (const std::uint32_t threads : {1u, 2u}) {
+            for (const std::uint32_t disk : {0u, 1u, 4u}) {
+                for (const bool eager : {false, true}) {
+                    Limits limits = limits_of(disk, 0, threads);
+                    limits.disk_output = true;
+                    limits.enforce_eager = eager;
+                    const auto plan = Streamed::plan(model.spec, limits);
+                    const auto engine = model.open<Streamed>(limits);
+                    SCOPED_TRACE(zse::text(disk, " layers on disk, ", threads, " threads",
+                                           tied ? ", tied" : "", eager ? ", eager" : ""));
+                    const Answers streamed = run(*engine);
+                    EXPECT_EQ(streamed.tokens, expected.tokens);
+                    EXPECT_EQ(streamed.bits, expected.bits);
+                    for (const Tier tier : zse::memory::all_tiers) {
+                        EXPECT_EQ(engine->ledger().held(tier), plan[tier]) << zse::memory::name(tier);
+                        EXPECT_EQ(engine->ledger().reserved(tier), plan[tier]);
+                    }
+                    EXPECT_LE(plan.host[Kind::weights], (4 - disk) * zse::KiB(300) + zse::KiB(1))
+                        << "no part of the vocabulary stays";
+                    EXPECT_LT(plan.host[Kind::staging], zse::MiB(3));
+                    EXPECT_GT(plan.disk[Kind::weights], (tied ? 1u : 2u) * zse::MB(4));
+                    EXPECT_EQ(streamed.counters.streamed.rows, streamed.counters.rows);
+                    EXPECT_GT(streamed.counters.streamed.fetches, streamed.counters.eager_steps);
+                }
+            }
+        }
+    }
+    Limits limits = limits_of(0, 2);
+    limits.disk_output = true;
+    const auto with_gpu = Streamed::plan(tiny().spec, limits);
+    EXPECT_EQ(with_gpu.disk.total(), 0u) << "the output matrix lies with the last layers";
+}
+
 TEST(Streaming, OtherPrecisionsStreamToo) {
     const auto same = [&]<class E>(std::type_identity<E>, const Tiny& model, Limits limits) {
         limits.disk_layers = 0;
         const Answers expected = run(*model.open<E>(limits));
         limits.disk_layers = 4;
-        const auto engine = model.open<E>(limits);
-        const Answers streamed = run(*engine);
-        EXPECT_EQ(streamed.tokens, expected.tokens);
-        EXPECT_EQ(streamed.bits, expected.bits);
-        EXPECT_GT(streamed.counters.streamed.fetches, streamed.counters.steps);
+        for (const bool output : {false, true}) {
+            limits.disk_output = output;
+            const auto engine = model.open<E>(limits);
+            const Answers streamed = run(*engine);
+            EXPECT_EQ(streamed.tokens, expected.tokens);
+            EXPECT_EQ(streamed.bits, expected.bits);
+            EXPECT_GT(streamed.counters.streamed.fetches, streamed.counters.steps);
+        }
     };
     using Tiers = zse::tiers::chain<zse::tiers::host, zse::tiers::disk>;
     const Tiny untied({.layers = layers, .rope_freqs = std::vector<float>(8, 1.5f)});
@@ -184,6 +225,7 @@ TEST(Streaming, NothingIsAllocatedBetweenTokens) {
     for (const bool eager : {false, true}) {
         Limits limits = limits_of(layers, 0, 2);
         limits.enforce_eager = eager;
+        limits.disk_output = !eager;
         const auto engine = tiny().open<Streamed>(limits);
         zse::AnyEngine::Request request;
         request.tokens = support::tiny_prompt(1, 20);
@@ -218,9 +260,8 @@ private:
 
 // Bytes that are not those that were written end the requests of the step with an error, and give no token. Afterwards
 // the engine answers as ever.
-TEST(Streaming, WrongBytesOnDiskGiveAnErrorAndNoToken) {
+void wrong_bytes_give_no_token(Limits limits) {
     const auto prompt = support::tiny_prompt(3, 30);
-    Limits limits = limits_of(layers);
     limits.prompt_cache = true;
     const auto expected = support::greedy(*tiny().open<Streamed>(limits_of(0)), prompt, 40);
     const auto before = nameless_files();
@@ -247,7 +288,7 @@ TEST(Streaming, WrongBytesOnDiskGiveAnErrorAndNoToken) {
                 [&] {
                     for (int i = 0; i < 3; ++i) step();
                 },
-                zse::ErrorCode::unreadable, {"layer", "disk tier", "checksum"});
+                zse::ErrorCode::unreadable, {"weights", "disk tier", "checksum"});
         }
         EXPECT_TRUE(engine->idle());
         EXPECT_EQ(engine->page_use().used, 0u);
@@ -256,6 +297,13 @@ TEST(Streaming, WrongBytesOnDiskGiveAnErrorAndNoToken) {
         EXPECT_EQ(support::greedy(*engine, prompt, 40), expected);
     }
     EXPECT_GT(engine->counters().streamed.retries, 0u);
+}
+
+TEST(Streaming, WrongBytesOnDiskGiveAnErrorAndNoToken) {
+    wrong_bytes_give_no_token(limits_of(layers));
+    Limits limits = limits_of(0);
+    limits.disk_output = true;  // two tiles that stay in their slots: rows of the embedding are what is read
+    wrong_bytes_give_no_token(limits);
 }
 
 TEST(Streaming, RefusalsSayWhatToDo) {

@@ -34,6 +34,10 @@ Setting asking(const Limits& limits) {
     return setting;
 }
 
+Setting with_disk_layers(const Setting& setting, std::uint32_t count) {
+    return with(setting, [count](Limits& limits) { limits.disk_layers = count; });
+}
+
 Budget stated(Bytes gpu, Bytes host, Bytes disk) {
     BudgetRequest request;
     request.gpu = Size{false, gpu};
@@ -80,14 +84,16 @@ TEST(Offload, TheFewestLayersOnDiskThatKeepWithinAStatedSize) {
     const Setting setting = asking({.context = 512});
     const Bytes all = host_weights(plan(setting));
     const Bytes least = least_host_weights(plan, setting, spec.layers);
-    EXPECT_EQ(least, host_weights(plan(with_disk_layers(setting, spec.layers))));
+    const Bytes output_stays = host_weights(plan(with_disk_layers(setting, spec.layers)));
+    EXPECT_LT(least, output_stays / 4) << "embedding and output go last";
     std::uint32_t before = spec.layers;
-    for (Bytes cap = least; cap < all + MB(2); cap += MB(2)) {
+    for (Bytes cap = output_stays; cap < all + MB(2); cap += MB(2)) {
         Wish wish = wish_for(spec, {.context = 512});
         wish.weights_mem = cap;
         const Setting settled = settle(plan, wish, stated(0, GB(4), GB(4)));
         const std::uint32_t disk = settled.limits.disk_layers;
         EXPECT_LE(host_weights(plan(settled)), cap);
+        EXPECT_FALSE(settled.limits.disk_output);
         for (std::uint32_t fewer = 0; fewer < disk; ++fewer) {
             EXPECT_GT(host_weights(plan(with_disk_layers(setting, fewer))), cap) << disk;
         }
@@ -96,6 +102,12 @@ TEST(Offload, TheFewestLayersOnDiskThatKeepWithinAStatedSize) {
     }
     EXPECT_EQ(before, 0u) << "nothing is streamed where all fits";
     Wish wish = wish_for(spec, {.context = 512});
+    wish.weights_mem = output_stays - 1;
+    const Setting with_output = settle(plan, wish, stated(0, GB(4), GB(4)));
+    EXPECT_TRUE(with_output.limits.disk_output);
+    EXPECT_LE(host_weights(plan(with_output)), output_stays - 1);
+    wish.weights_mem = least;
+    EXPECT_EQ(host_weights(plan(settle(plan, wish, stated(0, GB(4), GB(4))))), least);
     wish.weights_mem = least - 1;
     support::expect_error([&] { std::ignore = settle(plan, wish, stated(0, GB(4), GB(4))); },
                           ErrorCode::usage, {"--weights-mem", std::to_string(least), "--weights nf4"});
@@ -177,6 +189,8 @@ TEST(Offload, TheMapIsPrinted) {
     EXPECT_EQ(layer_map(Placement(30, {.gpu_layers = 9, .disk_layers = 10})),
               "layers 0-9 disk, 10-20 host, 21-29 gpu, output gpu");
     EXPECT_EQ(layer_map(Placement(30, {})), "layers 0-29 host, output host");
+    EXPECT_EQ(layer_map(Placement(30, {.disk_layers = 30, .disk_output = true})),
+              "layers 0-29 disk, output disk");
     EXPECT_EQ(layer_map(Placement(4, {.gpu_layers = 1, .disk_layers = 9})),
               "layers 0-2 disk, 3 gpu, output gpu");
 }
@@ -204,8 +218,7 @@ TEST(Offload, MemoryThatIsRefusedAtOpenCostsLayersInTheGpuTier) {
     const support::Tiny tiny({.layers = 8});
     const Limits all{.context = 64, .gpu_layers = 8};
     const Plan plan = Tiered::plan(tiny.spec, all);
-    const auto ledger =
-        std::make_shared<zse::memory::Ledger>(zse::memory::Caps{.gpu = plan.gpu.total() - 1});
+    const auto ledger = std::make_shared<zse::memory::Ledger>(zse::memory::Caps{.gpu = plan.gpu.total() - 1});
     int tries = 0;
     const auto engine = open_with_fewer_layers(all, [&](const Limits& limits) {
         ++tries;

@@ -32,6 +32,9 @@ struct Limits {
     /// First layers whose weights lie in the disk tier and are streamed through a ring in host memory. Their keys and
     /// values stay where steps compute.
     std::uint32_t disk_layers = 0;
+    /// The output matrix is streamed too, in tiles, and single rows of the embedding are read from the disk tier. Not with
+    /// layers in the gpu tier, where the output matrix lies then.
+    bool disk_output = false;
     friend constexpr bool operator==(const Limits&, const Limits&) = default;
 };
 

@@ -22,12 +22,14 @@ struct Placement {
     std::uint32_t layers = 0;       ///< of the model
     std::uint32_t gpu_layers = 0;   ///< 0 .. layers
     std::uint32_t disk_layers = 0;  ///< 0 .. layers - gpu_layers; their weights alone
+    bool disk_output = false;       ///< of output matrix and embedding, the weights
 
     constexpr Placement() = default;
     constexpr Placement(std::uint32_t of_model, const Limits& limits) noexcept
         : layers(of_model),
           gpu_layers(std::min(limits.gpu_layers, of_model)),
-          disk_layers(std::min(limits.disk_layers, of_model - gpu_layers)) {}
+          disk_layers(std::min(limits.disk_layers, of_model - gpu_layers)),
+          disk_output(limits.disk_output && gpu_layers == 0) {}
 
     /// The tier of a layer's keys and values, and of its weights unless they are streamed.
     [[nodiscard]] constexpr memory::Tier of_layer(std::uint32_t layer) const noexcept {

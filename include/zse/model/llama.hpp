@@ -37,10 +37,9 @@ struct ModelWeights {
 /// computes.
 template <class Attention>
 struct Llama {
-    /// Operations of a step, at most.
+    /// Operations of a step, at most, without those of RingLayout::operations().
     static constexpr std::uint64_t operations(const ModelSpec& spec, const Limits& limits) noexcept {
-        const std::uint64_t arrivals = limits.disk_layers == 0 ? 0 : limits.disk_layers + 1;
-        return (limits.kv_heavy != 0 ? 10 : 9) * std::uint64_t{spec.layers} + 4 + arrivals;
+        return (limits.kv_heavy != 0 ? 10 : 9) * std::uint64_t{spec.layers} + 4;
     }
 
     /// Layers of a batch, `weights.layer(i)`, `cache.layer(i)` and `cache.kernels(i)` for each, then logits
@@ -56,7 +55,11 @@ struct Llama {
         exec::Buffer<float, X> sines(x, most * spec.rope_dim);
         Step step{spec, limits, batch, top.rows, hidden.data(), cosines.data(), sines.data()};
         step.rows = X::records ? most : batch.rows.rows;
-        x.run(kernels::Embed{top.embedding, batch.tokens, step.rows, hidden.data()});
+        if (limits.disk_output) {
+            x.run(EmbedFromDisk{weights.ring(), top.embedding, batch.tokens, step.rows, hidden.data()});
+        } else {
+            x.run(kernels::Embed{top.embedding, batch.tokens, step.rows, hidden.data()});
+        }
         x.run(kernels::RopeAngles{batch.rows.positions, step.rows, spec.rope_dim, spec.rope_base,
                                   spec.rope_linear, top.rope_factors, spec.rope_pairs, cosines.data(),
                                   sines.data()});
@@ -69,10 +72,12 @@ struct Llama {
                 if constexpr (X::records) {
                     if (i > layer && cache.alike(i, i - 1)) continue;
                 }
-                if (i < limits.disk_layers) x.run(Arrive{weights.ring(), i});
+                if (i < limits.disk_layers) {
+                    x.run(Pass{weights.ring(), i == 0 ? WeightRing::none : i - 1, i});
+                }
                 attend(x, step, weights.layer(i), cache.layer(i), cache.kernels(i));
                 feed_forward(x, step, weights.layer(i));
-                if (i + 1 == limits.disk_layers) x.run(Arrive{weights.ring(), i + 1});
+                if (i + 1 == limits.disk_layers) x.run(Pass{weights.ring(), i, WeightRing::none});
             }
             layer = end;
         }
@@ -82,7 +87,19 @@ struct Llama {
         Input<X> last(x, {&top.output}, limits.output_rows, outputs, spec.hidden);
         x.run(kernels::RmsNorm{step.kernels, hidden.data(), top.output_norm, batch.output_rows.data(),
                                spec.rms_epsilon, last.activations});
-        x.run(linear(step.kernels, last.activations, {{top.output, logits, spec.vocabulary}}));
+        if (!limits.disk_output) {
+            return x.run(linear(step.kernels, last.activations, {{top.output, logits, spec.vocabulary}}));
+        }
+        // Tiles follow the layers in the ring.
+        std::uint32_t done = WeightRing::none;
+        std::uint32_t next = limits.disk_layers;
+        for (const kernels::Matrix& tile : weights.output_tiles()) {
+            x.run(Pass{weights.ring(), done, next});
+            x.run(linear(step.kernels, last.activations, {{tile, logits, spec.vocabulary}}));
+            logits += tile.rows;
+            done = next++;
+        }
+        x.run(Pass{weights.ring(), done, WeightRing::none});
     }
 
 private:

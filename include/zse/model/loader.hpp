@@ -48,7 +48,7 @@ public:
           host_(std::move(arenas.host)),
           layers_(control.take<LayerWeights>(spec.layers)) {
         const auto pointers = control.take<const std::byte*>(ControlLayout::matrices(spec) * team.size());
-        if (const RingLayout ring = Layout::ring(spec, placement); ring.layers != 0) {
+        if (const RingLayout ring = Layout::ring(spec, placement); ring.images() != 0) {
             ring_ = std::make_unique<WeightRing>(ring, std::move(arenas.disk), std::move(arenas.staging),
                                                  control);
         }
@@ -59,7 +59,9 @@ public:
         memory::Carver& output = placement.of_output() == memory::Tier::gpu ? gpu : host;
         top_ = Layout::top(spec);
         top_.rows = kernels::row_kernels(isa);
-        if (!spec.tied_output) loader.plan(host, top_.embedding, "token_embd.weight");
+        if (!spec.tied_output && !placement.disk_output) {
+            loader.plan(host, top_.embedding, "token_embd.weight");
+        }
         top_.output_norm = loader.place_floats(output, "output_norm.weight", spec.hidden);
         if (spec.rope_factors) {
             top_.rope_factors = loader.place_floats(host, "rope_freqs.weight", spec.rope_dim / 2);
@@ -82,8 +84,24 @@ public:
                 resident.insert(resident.end(), loader.planned.begin(), loader.planned.end());
             }
         }
+        const std::string output_name = spec.tied_output ? "token_embd.weight" : "output.weight";
+        if (placement.disk_output) {
+            const RingLayout& ring = ring_->layout();
+            tiles_ = control.take<kernels::Matrix>(ring.output.count());
+            const auto parts = control.take<const std::byte*>(tiles_.size() * team.size());
+            loader.bind(top_.output, output_name);
+            loader.bind(top_.embedding, "token_embd.weight");
+            loader.store_tiles(*ring_, ring.output, top_.output, output_name, tiles_, parts);
+            if (!spec.tied_output) {
+                // Rows of it are read one by one, so nobody needs its tiles as matrices.
+                std::vector<kernels::Matrix> passing(ring.embedding.count());
+                std::vector<const std::byte*> nowhere(passing.size() * team.size());
+                loader.store_tiles(*ring_, ring.embedding, top_.embedding, "token_embd.weight", passing,
+                                   nowhere);
+            }
+        }
         loader.planned = std::move(resident);
-        loader.plan(output, top_.output, spec.tied_output ? "token_embd.weight" : "output.weight");
+        if (!placement.disk_output) loader.plan(output, top_.output, output_name);
         loader.place_matrices();
         if (spec.tied_output) top_.embedding = top_.output;
         gpu_.uses(gpu.taken());
@@ -93,7 +111,9 @@ public:
 
     [[nodiscard]] const ModelWeights& top() const noexcept { return top_; }
     [[nodiscard]] const LayerWeights& layer(std::uint32_t index) const noexcept { return layers_[index]; }
-    /// Through which the layers in the disk tier come; null where there are none.
+    /// The output matrix in pieces, one after the other, where it lies in the disk tier.
+    [[nodiscard]] std::span<const kernels::Matrix> output_tiles() const noexcept { return tiles_; }
+    /// Through which weights in the disk tier come; null where there are none.
     [[nodiscard]] WeightRing* ring() const noexcept { return ring_.get(); }
 
 private:
@@ -145,6 +165,7 @@ private:
             memory::Carver* carver;
             kernels::Matrix* matrix;
             const io::TensorInfo* tensor;
+            std::uint32_t first_row = 0;  ///< of the tensor
         };
         std::vector<Planned> planned;
 
@@ -177,16 +198,37 @@ private:
             return place.data();
         }
 
-        /// Binds a matrix and notes it for place_matrices().
+        /// Notes a matrix for place_matrices().
         void plan(memory::Carver& carver, kernels::Matrix& matrix, const std::string& name) {
+            bind(matrix, name);
+            planned.push_back(
+                {&carver, &matrix, &detail::matrix_tensor(file, name, matrix.rows, matrix.columns)});
+        }
+        void bind(kernels::Matrix& matrix, const std::string& name) {
             matrix.part_count = team.size();
             matrix.kernels = kernels::bind<WeightPolicy>(matrix.format, isa);
             if (matrix.kernels == nullptr) {
                 throw Error(ErrorCode::internal,
                             text("no kernels for ", weights::name(matrix.format), " in tensor ", name));
             }
-            planned.push_back(
-                {&carver, &matrix, &detail::matrix_tensor(file, name, matrix.rows, matrix.columns)});
+        }
+
+        /// Packs a matrix tile by tile into the ring's images, whose parts then lie in its slots.
+        void store_tiles(WeightRing& ring, const TileLayout& layout, const kernels::Matrix& matrix,
+                         const std::string& name, std::span<kernels::Matrix> tiles,
+                         std::span<const std::byte*> parts) {
+            const io::TensorInfo& tensor = detail::matrix_tensor(file, name, matrix.rows, matrix.columns);
+            const std::span<const std::byte*> others = std::exchange(pointers, parts);
+            for (std::uint32_t i = 0; i < layout.count(); ++i) {
+                kernels::Matrix& tile = *std::construct_at(&tiles[i], matrix);
+                tile.rows =
+                    std::min<std::uint32_t>(layout.first_row(i + 1), matrix.rows) - layout.first_row(i);
+                memory::Carver image(ring.begin_image(layout.bytes(i)));
+                planned = {{&image, &tile, &tensor, layout.first_row(i)}};
+                place_matrices();
+                ring.store_image();
+            }
+            pointers = others;
         }
 
         /// Gives what was planned its parts, in the order of reading, and packs it.
@@ -201,12 +243,12 @@ private:
             }
             for (std::size_t i = 0; i < planned.size(); ++i) {
                 planned[i].matrix->parts = pointers.data() + i * team.size();
-                pack(*planned[i].matrix, *planned[i].tensor);
+                pack(*planned[i].matrix, *planned[i].tensor, planned[i].first_row);
             }
             pointers = pointers.subspan(planned.size() * team.size());
         }
 
-        void pack(const kernels::Matrix& matrix, const io::TensorInfo& tensor) {
+        void pack(const kernels::Matrix& matrix, const io::TensorInfo& tensor, std::uint32_t first_row) {
             const weights::PackedLayout layout = matrix.layout();
             const weights::Format stored = *detail::format_of(tensor.type);
             const Bytes stored_row = stored.row_bytes(matrix.columns);
@@ -219,7 +261,7 @@ private:
                 [&](std::size_t part, std::size_t item, unsigned thread) {
                     const std::size_t first = (matrix.first_group(part) + item) * layout.rows;
                     const std::size_t count = std::min<std::size_t>(layout.rows, matrix.rows - first);
-                    const std::byte* from = tensor.data.data() + first * stored_row;
+                    const std::byte* from = tensor.data.data() + (first_row + first) * stored_row;
                     // The one place that writes through the pointers that kernels read.
                     auto* to = const_cast<std::byte*>(matrix.group(part, item));
                     if (convert == nullptr) return layout.pack(from, stored_row, count, to);
@@ -241,6 +283,7 @@ private:
     memory::Arena gpu_, host_;
     ModelWeights top_;
     std::span<LayerWeights> layers_;
+    std::span<kernels::Matrix> tiles_;
     std::unique_ptr<WeightRing> ring_;  ///< null where nothing is streamed
 };
 

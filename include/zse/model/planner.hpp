@@ -24,6 +24,7 @@ constexpr Limits resolved(const ModelSpec& spec, Limits limits) noexcept {
     const Placement placement(spec.layers, limits);
     limits.gpu_layers = placement.gpu_layers;
     limits.disk_layers = placement.disk_layers;
+    limits.disk_output = placement.disk_output;
     return limits;
 }
 
@@ -100,7 +101,8 @@ struct WeightLayout {
         if (spec.experts != 0) sum += padded(saturating_mul(spec.experts, spec.hidden) * sizeof(float));
         return sum;
     }
-    /// Bytes of the embedding, and of what comes after the last layer; a tied output matrix is the embedding.
+    /// Bytes of the embedding, and of what comes after the last layer; a tied output matrix is the embedding. The norm of
+    /// the output is always resident.
     static constexpr Bytes embedding_bytes(const ModelSpec& spec) noexcept {
         return spec.tied_output ? 0 : padded(top(spec).embedding.bytes());
     }
@@ -112,22 +114,31 @@ struct WeightLayout {
                                  memory::Tier tier) noexcept {
         Bytes sum = 0;
         if (tier == memory::Tier::host) {
-            sum = embedding_bytes(spec);
+            if (!placement.disk_output) sum = embedding_bytes(spec);
             if (spec.rope_factors) sum += floats(spec.rope_dim / 2);
         }
-        if (placement.of_output() == tier) sum = saturating_add(sum, output_bytes(spec));
+        if (placement.of_output() == tier) {
+            sum = saturating_add(sum, placement.disk_output ? floats(spec.hidden) : output_bytes(spec));
+        }
+        if (tier == memory::Tier::disk && placement.disk_output) {
+            sum = embedding_bytes(spec) + output_bytes(spec) - floats(spec.hidden);
+        }
         for (std::uint32_t run = 0, first = 0; run < spec.run_count; first += spec.runs[run++].count) {
             const std::uint32_t there = placement.weights_in(tier, first, spec.runs[run].count);
             sum = saturating_add(sum, saturating_mul(layer_bytes(spec, spec.runs[run].formats), there));
         }
         return sum;
     }
-    /// What the layers in the disk tier take there, and in memory on their way.
+    /// What the weights in the disk tier take there, and in memory on their way.
     static constexpr RingLayout ring(const ModelSpec& spec, const Placement& placement) noexcept {
         RingLayout ring;
         for (std::uint32_t run = 0, first = 0; run < spec.run_count; first += spec.runs[run++].count) {
-            ring.add(layer_bytes(spec, spec.runs[run].formats),
-                     placement.weights_in(memory::Tier::disk, first, spec.runs[run].count));
+            ring.add_layers(layer_bytes(spec, spec.runs[run].formats),
+                            placement.weights_in(memory::Tier::disk, first, spec.runs[run].count));
+        }
+        if (placement.disk_output) {
+            const ModelWeights w = top(spec);
+            ring.add_output(w.output, w.embedding, spec.tied_output);
         }
         return ring;
     }
@@ -147,6 +158,7 @@ struct PlannedWeights {
         return WeightLayout<WeightPolicy>::layer(spec, spec.run_of(index).formats);
     }
     [[nodiscard]] constexpr WeightRing* ring() const noexcept { return nullptr; }
+    [[nodiscard]] constexpr std::span<const kernels::Matrix> output_tiles() const noexcept { return {}; }
 };
 
 template <class Kv, std::uint32_t Cut>
@@ -274,8 +286,9 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     plan.add(Tier::host, Kind::prompt_cache, groups.prompt_cache_bytes(limits));
     plan.add(Tier::host, Kind::tokenizer, spec.tokenizer_bytes);
     plan.add(Tier::host, Kind::control,
-             ControlLayout::bytes(spec, limits, groups.count, Llama<Attention>::operations(spec, limits)) +
-                 ring.control_bytes());
+             ControlLayout::bytes(spec, limits, groups.count,
+                                  Llama<Attention>::operations(spec, limits) + ring.operations()) +
+                 ring.control_bytes(limits.threads));
     return plan;
 }
 

@@ -16,38 +16,50 @@ constexpr Bytes host_weights(const memory::Plan& plan) noexcept {
     return saturating_add(plan.host[memory::Kind::weights], plan.host[memory::Kind::staging]);
 }
 
-/// The setting with so many layers in the disk tier.
-inline Setting with_disk_layers(const Setting& setting, std::uint32_t count) {
-    return with(setting, [count](Limits& limits) { limits.disk_layers = count; });
+/// The setting with the `count`-th choice of what is streamed, 0 .. most_streamed(layers): no layers, 1, ... all `layers`
+/// of the model; then the same again with the output matrix, which is worth more than any layer.
+inline Setting with_streamed(const Setting& setting, std::uint32_t layers, std::uint32_t count) {
+    return with(setting, [&](Limits& limits) {
+        limits.disk_output = count > layers && limits.gpu_layers == 0;
+        limits.disk_layers = count > layers ? count - layers - 1 : count;
+    });
+}
+constexpr std::uint32_t most_streamed(std::uint32_t layers) noexcept {
+    return 2 * layers + 1;
 }
 
-/// The fewest layers in the disk tier for which `fits(plan)` holds; none where not even all of them are enough. One after
-/// the other, since neither the ring nor layers of several sizes grow evenly.
+/// The setting with the fewest streamed weights for which `fits(plan)` holds; none where all of them are not enough. One
+/// choice after the other, since neither the ring nor layers of several sizes grow evenly.
 template <class Fits>
-std::optional<std::uint32_t> fewest_disk_layers(const Planner& plan, const Setting& setting,
-                                                std::uint32_t layers, const Fits& fits) {
-    for (std::uint32_t count = 0; count <= layers; ++count) {
-        if (fits(plan(with_disk_layers(setting, count)))) return count;
+std::optional<Setting> fewest_streamed(const Planner& plan, const Setting& setting, std::uint32_t layers,
+                                       const Fits& fits) {
+    for (std::uint32_t count = 0; count <= most_streamed(layers); ++count) {
+        const Setting streamed = with_streamed(setting, layers, count);
+        if (fits(plan(streamed))) return streamed;
     }
     return std::nullopt;
 }
 
-/// The least that --weights-mem can be: bytes of weights in host memory for the best number of layers on disk.
+/// The least that --weights-mem can be: bytes of weights in host memory for the best choice.
 inline Bytes least_host_weights(const Planner& plan, const Setting& setting, std::uint32_t layers) {
     Bytes least = memory::Caps::unlimited;
-    for (std::uint32_t count = 0; count <= layers; ++count) {
-        least = std::min(least, host_weights(plan(with_disk_layers(setting, count))));
+    for (std::uint32_t count = 0; count <= most_streamed(layers); ++count) {
+        least = std::min(least, host_weights(plan(with_streamed(setting, layers, count))));
     }
     return least;
 }
 
-/// A planner that has as few layers on disk as `fits(plan)` asks for, or all of them, whatever a setting says about it.
+/// The same, or all of them where that is not enough.
+template <class Fits>
+Setting streamed(const Planner& plan, const Setting& setting, std::uint32_t layers, const Fits& fits) {
+    return fewest_streamed(plan, setting, layers, fits)
+        .value_or(with_streamed(setting, layers, most_streamed(layers)));
+}
+/// A planner that has as few weights on disk as `fits(plan)` asks for, whatever a setting says about it.
 template <class Fits>
 Planner streaming(const Planner& plan, std::uint32_t layers, const Fits& fits) {
-    return [plan, layers, fits](const Setting& setting) {
-        const std::uint32_t count = fewest_disk_layers(plan, setting, layers, fits).value_or(layers);
-        return plan(with_disk_layers(setting, count));
-    };
+    return
+        [plan, layers, fits](const Setting& setting) { return plan(streamed(plan, setting, layers, fits)); };
 }
 
 /// "layers 0-9 disk, 10-20 host, 21-29 gpu, output gpu".
@@ -61,10 +73,12 @@ inline std::string layer_map(const model::Placement& placement) {
                     memory::name(tier));
         first = last + 1;
     }
-    return text(map, ", output ", memory::name(placement.of_output()));
+    return text(map, ", output ",
+                memory::name(placement.disk_output ? memory::Tier::disk : placement.of_output()));
 }
 
-/// Bytes of weights that come from the disk tier for each step: its own, since two slots keep nothing of many layers.
+/// Bytes of weights that come from the disk tier for each step, at most: all of them, though of an embedding that is no
+/// output matrix only rows are read.
 constexpr Bytes streamed_bytes(const memory::Plan& plan) noexcept {
     return plan.disk[memory::Kind::weights];
 }

@@ -127,12 +127,11 @@ inline Setting settle_resident(const Planner& plan, const Wish& wish, const Budg
     return setting;
 }
 
-/// Settles a wish with as few layers on disk as `fits(plan)` asks for.
+/// Settles a wish with as few weights on disk as `fits(plan)` asks for.
 template <class Fits>
 Setting settle_streamed(const Planner& plan, const Wish& wish, const Budget& budget, const Fits& fits) {
     const Setting setting = settle_resident(streaming(plan, wish.layers, fits), wish, budget);
-    return with_disk_layers(setting,
-                            fewest_disk_layers(plan, setting, wish.layers, fits).value_or(wish.layers));
+    return streamed(plan, setting, wish.layers, fits);
 }
 
 }  // namespace detail
@@ -160,14 +159,12 @@ inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budge
     if (!wish.weights_mem) return detail::settle_resident(plan, wish, budget);
     const Setting setting = detail::settle_streamed(plan, wish, budget, capped);
     if (!capped(plan(setting))) {
-        throw Error(
-            ErrorCode::usage,
-            text("--weights-mem ", *wish.weights_mem,
-                 " is less than weights take in host memory with every layer "
-                 "on disk; the least is ",
-                 least_host_weights(plan, setting, wish.layers),
-                 ": embedding, output and two layers on their way. State that, or use a coarser precision "
-                 "(--weights nf4)"));
+        throw Error(ErrorCode::usage,
+                    text("--weights-mem ", *wish.weights_mem,
+                         " is less than weights take in host memory on their way from disk; the least is ",
+                         least_host_weights(plan, setting, wish.layers),
+                         ": two layers, or what is not streamed. State that, or use a coarser precision "
+                         "(--weights nf4)"));
     }
     return setting;
 }
