@@ -132,10 +132,11 @@ void expect_objective(const OffloadOptions& options, const zse::planning::Planne
     const bool has_gpu = budget.gpu.cap != 0;
     const std::uint32_t away =
         has_gpu ? zse::planning::offloaded(setting.limits.gpu_layers, layers) : setting.limits.disk_layers;
-    if (options.slo != "interactive" || away == 0) return;
+    if (options.slo != "interactive" || (away == 0 && !setting.limits.disk_output)) return;
     const Setting all = zse::planning::with(setting, [&](zse::Limits& limits) {
         limits.gpu_layers = has_gpu ? layers : 0;
         limits.disk_layers = 0;
+        limits.disk_output = false;
     });
     const auto fits = [&](const zse::memory::Plan& planned) {
         return budget.holds(planned) &&
@@ -160,18 +161,18 @@ void announce(const Chosen& chosen) {
     if (chosen.offload.device_map) {
         fmt::print(stderr, "device map: {}\n", zse::planning::layer_map(placement));
     }
-    if (placement.disk_layers == 0) return;
+    if (placement.disk_layers == 0 && !placement.disk_output) return;
     const zse::memory::Plan plan = plan_of(chosen.choice, chosen.spec, chosen.limits);
     const zse::Bytes streamed = zse::planning::streamed_bytes(plan);
     const zse::memory::Bandwidth bandwidth{zse::memory::memory_bandwidth(chosen.limits.threads),
                                            zse::memory::disk_bandwidth(chosen.disk_directory)};
     fmt::print(
         stderr,
-        "warning: {} of {} layers are streamed from disk, {} a step at {:.2f} GB/s: predicted {:.1f} "
+        "warning: {} of {} layers{} are streamed from disk, {} a step at {:.2f} GB/s: predicted {:.1f} "
         "tokens/s at most, where memory alone would allow {:.1f}; fewer bits a weight or a smaller model "
         "would be faster\n",
-        placement.disk_layers, layers, zse::human(streamed), bandwidth.disk / 1e9,
-        zse::planning::predicted_rate(plan, bandwidth),
+        placement.disk_layers, layers, placement.disk_output ? " and the output matrix" : "",
+        zse::human(streamed), bandwidth.disk / 1e9, zse::planning::predicted_rate(plan, bandwidth),
         bandwidth.memory / static_cast<double>(plan.of(zse::memory::Kind::weights)));
 }
 

@@ -385,11 +385,8 @@ nlohmann::json held_by(const zse::memory::Ledger& ledger) {
 }
 
 nlohmann::json json_of(const zse::model::RingCounts& streamed) {
-    return {{"layers", streamed.fetches},
-            {"bytes", streamed.bytes},
-            {"hits", streamed.hits},
-            {"misses", streamed.misses},
-            {"retries", streamed.retries}};
+    return {{"images", streamed.fetches}, {"rows", streamed.rows},     {"bytes", streamed.bytes},
+            {"hits", streamed.hits},      {"misses", streamed.misses}, {"retries", streamed.retries}};
 }
 
 std::string dump(const nlohmann::json& value) {

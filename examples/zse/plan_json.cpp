@@ -90,6 +90,7 @@ nlohmann::json json_report(const Planned& planned) {
     out["threads"] = limits.threads;
     out["gpu_layers"] = limits.gpu_layers;
     out["disk_layers"] = limits.disk_layers;
+    out["disk_output"] = limits.disk_output;
     out["map"] = zse::planning::layer_map(zse::model::Placement(planned.layers(), limits));
     out["kv_tokens"] = limits.kv_tokens;
     out["kv_pages"] = plan.pools[0].pages;

@@ -137,10 +137,11 @@ std::vector<std::string> warnings(const Planned& planned) {
         }
     }
     if (const zse::Bytes streamed = zse::planning::streamed_bytes(planned.plan); streamed != 0) {
-        all.push_back(fmt::format(
-            "layers on disk make every token slower: a step reads {} from there; for answers that are waited "
-            "for, prefer fewer bits a weight or a smaller model",
-            zse::human(streamed)));
+        all.push_back(
+            fmt::format("weights on disk make every token slower: a step reads {} from there; for answers "
+                        "that are waited "
+                        "for, prefer fewer bits a weight or a smaller model",
+                        zse::human(streamed)));
     }
     if (planned.adapters.count != 0) all.emplace_back("adapters are planned only: this build loads none");
     for (const Subject& subject : planned.subjects) {
@@ -198,7 +199,7 @@ void print_report(const Planned& planned) {
     fmt::print("weights {}, KV {}, attention {}: context {}, batch {}, {} rows a step, {} threads",
                setting.weights, setting.kv, planned.attention, limits.context, limits.batch,
                limits.step_tokens, limits.threads);
-    if (limits.gpu_layers != 0 || limits.disk_layers != 0) {
+    if (limits.gpu_layers != 0 || limits.disk_layers != 0 || limits.disk_output) {
         fmt::print(", {}", zse::planning::layer_map(zse::model::Placement(planned.layers(), limits)));
     }
     if (limits.kv_tokens != 0) fmt::print(", pages for {} tokens in all", limits.kv_tokens);

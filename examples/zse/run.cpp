@@ -131,11 +131,12 @@ void print_stats(const Answer& result, const zse::AnyEngine& engine, const zse::
                    counters.prompt_hit_tokens, counters.prompt_hits, engine.page_use().cached);
     }
     if (const auto& streamed = counters.streamed; streamed.fetches != 0) {
-        fmt::print(stderr,
-                   "streamed: {} layers from disk, {}; {} had arrived when they were needed, {} were waited "
-                   "for, {} were read twice\n",
-                   streamed.fetches, zse::human(streamed.bytes), streamed.hits, streamed.misses,
-                   streamed.retries);
+        fmt::print(
+            stderr,
+            "streamed: {} layers and tiles, {} rows of the embedding, {}; {} had arrived when they were "
+            "needed, {} were waited for, {} were read twice\n",
+            streamed.fetches, streamed.rows, zse::human(streamed.bytes), streamed.hits, streamed.misses,
+            streamed.retries);
     }
     print_memory(stderr, engine, loaded);
 }
