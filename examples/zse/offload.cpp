@@ -3,6 +3,8 @@
 #include "offload.hpp"
 
 #include <fmt/core.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 
 #include <array>
 
@@ -164,6 +166,14 @@ void announce(const Chosen& chosen) {
     if (placement.disk_layers == 0 && !placement.disk_output) return;
     const zse::memory::Plan plan = plan_of(chosen.choice, chosen.spec, chosen.limits);
     const zse::Bytes streamed = zse::planning::streamed_bytes(plan);
+    struct statfs system {};
+    if (::statfs(chosen.disk_directory.c_str(), &system) == 0 && system.f_type == TMPFS_MAGIC) {
+        fmt::print(
+            stderr,
+            "warning: {} is memory (tmpfs), so the disk tier saves none; name a directory on a disk with "
+            "--disk-dir\n",
+            chosen.disk_directory.string());
+    }
     const zse::memory::Bandwidth bandwidth{zse::memory::memory_bandwidth(chosen.limits.threads),
                                            zse::memory::disk_bandwidth(chosen.disk_directory)};
     fmt::print(

@@ -148,6 +148,37 @@ TEST(WeightRing, LargeLayersHaveABoundedNumberOfPieces) {
     }
 }
 
+TEST(WeightRing, TilesHoldAMatrixInWholeGroups) {
+    zse::kernels::Matrix matrix;
+    matrix.format = zse::weights::format::q8_0;
+    matrix.columns = 576;
+    for (const std::uint32_t rows : {1u, 16u, 17u, 1000u, 49152u}) {
+        matrix.rows = rows;
+        for (const Bytes bytes : {Bytes{1}, KiB(30), KiB(2200), zse::MiB(64)}) {
+            const zse::model::TileLayout tiles(matrix, bytes);
+            EXPECT_EQ(tiles.each % 2, 0u);
+            Bytes sum = 0;
+            for (std::uint32_t i = 0; i < tiles.count(); ++i) {
+                EXPECT_LE(tiles.bytes(i), std::max(bytes, 2 * tiles.group_bytes));
+                EXPECT_LT(tiles.first_row(i), rows);
+                sum += tiles.bytes(i);
+            }
+            EXPECT_EQ(sum, matrix.bytes());
+            EXPECT_GE(tiles.first_row(tiles.count()), rows);
+        }
+    }
+    // An output matrix of its own, and an embedding behind it; one that is both lies there once.
+    for (const bool tied : {false, true}) {
+        RingLayout layout;
+        layout.add_layers(KiB(2200), 3);
+        layout.add_output(matrix, matrix, tied);
+        EXPECT_EQ(layout.slot_bytes, KiB(2200)) << "tiles need no larger slots";
+        EXPECT_EQ(layout.streamed(), 3 + layout.output.count());
+        EXPECT_EQ(layout.images(), 3 + layout.output.count() * (tied ? 1 : 2));
+        EXPECT_GE(layout.disk_bytes, 3 * KiB(2200) + matrix.bytes() * (tied ? 1 : 2));
+    }
+}
+
 // What is read is what does not stay: a slot with one layer keeps it.
 TEST(WeightRing, CountsWhatItReads) {
     const auto fetches = [](std::uint32_t layers, int steps) {

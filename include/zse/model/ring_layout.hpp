@@ -25,7 +25,8 @@ struct TileLayout {
     /// Tiles of at most `bytes`, or of two groups where those are more.
     constexpr TileLayout(const kernels::Matrix& matrix, Bytes bytes) noexcept
         : groups(static_cast<std::uint32_t>(matrix.groups())), group_bytes(matrix.layout().group_bytes()) {
-        each = static_cast<std::uint32_t>(std::clamp<Bytes>(bytes / group_bytes / 2 * 2, 2, groups + 1));
+        each = static_cast<std::uint32_t>(
+            std::clamp<Bytes>(bytes / group_bytes / 2 * 2, 2, round_up(groups, 2)));
     }
     [[nodiscard]] constexpr std::uint32_t count() const noexcept {
         return each == 0 ? 0 : static_cast<std::uint32_t>(ceil_div(groups, each));

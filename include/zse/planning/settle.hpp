@@ -24,8 +24,8 @@ struct Wish {
     bool gpu_layers_open = false;  ///< as many as fit
     /// As few as it takes for the rest to fit. A context that is left open too is then no longer than useful_context.
     bool disk_layers_open = false;
-    std::optional<Bytes>
-        weights_mem;         ///< weights in host memory, at most: as few layers on disk as that takes
+    /// Weights in host memory, at most: as few of them on disk as that takes.
+    std::optional<Bytes> weights_mem;
     std::optional<Size> kv;  ///< bytes of all pages; automatic: what the tier has left; none: batch * context
     KvCaps kv_caps;
     std::uint32_t layers = 0;  ///< of the model
