@@ -78,14 +78,6 @@ zse::planning::KvCaps BudgetOptions::kv_caps() const {
     return caps;
 }
 
-std::filesystem::path BudgetOptions::disk_directory() const {
-    if (!disk_dir.empty()) return disk_dir;
-    for (const config::TierConfig& tier : kv_tiers) {
-        if (!tier.path.empty()) return tier.path;
-    }
-    return std::filesystem::temp_directory_path();
-}
-
 const std::string& ModelOptions::file() const {
     if (model.empty()) {
         throw zse::Error(

@@ -2,6 +2,7 @@
 // Choosing and opening an engine, and reports about its memory.
 #include "opening.hpp"
 
+#include "offload.hpp"
 #include "refusal.hpp"
 
 #include <fmt/core.h>
@@ -39,13 +40,6 @@ void BudgetOptions::declare(CLI::App& command) {
             "same in any unit")
         ->check(CLI::Range(0.0, 1e6))
         ->type_name("GIB")
-        ->group("Memory");
-    command
-        .add_option("--disk-dir", disk_dir,
-                    "directory of the disk tier's files, which have no names and vanish with the process; "
-                    "default: that "
-                    "of --kv-tier disk, else of temporary files")
-        ->type_name("DIR")
         ->group("Memory");
     command
         .add_option_function<double>(
@@ -93,10 +87,11 @@ void BudgetOptions::declare(CLI::App& command) {
                     gpu_layers = static_cast<std::uint32_t>(count.value());
                 }
             },
-            "last layers in the gpu tier, of which the output matrix is the first (also -ngl); all, or auto: "
+            "last layers in the gpu tier, and with any of them the output matrix (also -ngl); all, or auto: "
             "as many as fit (default)")
         ->type_name("N")
         ->group("Memory");
+    offload.declare(command);
 }
 
 void KvOptions::declare(CLI::App& command) {
@@ -302,25 +297,6 @@ zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& 
     return limits;
 }
 
-zse::planning::BudgetRequest budget_of(const ModelOptions& options) {
-    zse::planning::BudgetRequest request = options.budget.request;
-    const zse::Bytes kv = options.budget.kv_caps().disk.value_or(0);
-    const zse::Bytes asked = zse::memory::arena_bytes(kv) + options.kv.prompt_cache_disk();
-    if (!request.disk && asked != 0) request.disk = zse::Size{false, asked};
-    return request;
-}
-
-void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers) {
-    if (limits.gpu_layers <= layers + 1) return;
-    if (limits.gpu_layers != all_layers) {
-        fmt::print(stderr,
-                   "note: --gpu-layers {}: the model has {} layers and an output matrix, all of which lie in "
-                   "the gpu tier\n",
-                   limits.gpu_layers, layers);
-    }
-    limits.gpu_layers = layers + 1;
-}
-
 zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine) {
     zse::planning::MachineMemory memory;
     memory.host_free = machine.usable_memory();
@@ -356,9 +332,11 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
                   {},
                   {},
                   options.running,
-                  {},
+                  options.budget.offload,
                   options.budget.disk_directory(),
-                  options.kv.prompt_cache_directory};
+                  options.kv.prompt_cache_directory,
+                  false,
+                  {}};
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {
@@ -370,7 +348,8 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
     const zse::system::Hardware machine = zse::system::probe_host();
-    zse::planning::BudgetRequest request = budget_of(options);
+    BudgetOptions budget = options.budget;
+    zse::planning::BudgetRequest& request = budget.request;
     if (request.gpu && request.gpu->automatic) {
         throw zse::Error(
             zse::ErrorCode::usage,
@@ -379,16 +358,16 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     }
     // The gpu tier is an arena of host memory here: where the host's size is measured, both draw on it.
     request.unified = request.unified || !request.host || request.host->automatic;
-    chosen.budget = zse::planning::budget_of(request, memory_of(machine));
+    chosen.budget = budget.on(memory_of(machine), options.kv.prompt_cache_disk());
     zse::planning::Wish wish;
     wish.setting = {chosen.choice.weights, chosen.choice.kv, limits_of(options, machine, output_rows)};
-    wish.gpu_layers_open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
     wish.kv = options.budget.kv;
     wish.kv_caps = options.budget.kv_caps();
     wish.layers = chosen.spec.layers;
     wish.trained_context = chosen.spec.trained_context;
     wish.least_context = least_context;
-    clamp_gpu_layers(wish.setting.limits, chosen.spec.layers);
+    budget.place_layers(chosen.budget, wish);
+    chosen.gpu_layers_open = wish.gpu_layers_open;
     const auto plan = planner_of(chosen.spec, chosen.choice.attention);
     chosen.limits = zse::planning::settle(plan, wish, chosen.budget).limits;
     return chosen;
@@ -402,12 +381,13 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint3
     Chosen chosen = consider(options, output_rows, least_context);
     const auto plan = planner_of(chosen.spec, chosen.choice.attention);
     if (!chosen.budget.holds(plan(chosen.setting()))) {
-        const bool open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
-        const auto ask = open ? zse::planning::filling(plan, chosen.budget, chosen.spec.layers) : plan;
+        const auto ask =
+            chosen.gpu_layers_open ? zse::planning::filling(plan, chosen.budget, chosen.spec.layers) : plan;
         const auto advice =
             advice_on(ask, chosen.setting(), chosen.budget, chosen.spec, chosen.choice.attention);
         throw Refused(plan(chosen.setting()), chosen.setting(), chosen.budget, advice);
     }
+    expect_objective(chosen.offload, plan, chosen.setting(), chosen.budget, chosen.spec.layers);
     return chosen;
 }
 
@@ -423,6 +403,7 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
         std::error_code refused;  // what is lacking then is said where the file cannot be made
         std::filesystem::create_directories(chosen.disk_directory, refused);
     }
+    announce(chosen);
     if (options.mapping.locked)
         options.mapping.locked = can_lock(plan_of(chosen.choice, chosen.spec, chosen.limits));
     if (chosen.limits.prompt_cache_disk != 0) {
@@ -446,10 +427,16 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
         };
     }
     auto ledger = std::make_shared<zse::memory::Ledger>(chosen.budget.caps());
-    auto vocabulary = zse::engine::vocabulary_from_gguf(chosen.file, chosen.spec.vocabulary,
-                                                        std::move(ledger), options.mapping);
-    auto engine = chosen.engine.open(chosen.file, chosen.spec, std::move(vocabulary), options);
+    const auto vocabulary = zse::engine::vocabulary_from_gguf(chosen.file, chosen.spec.vocabulary,
+                                                              std::move(ledger), options.mapping);
+    const auto open_within = [&](const zse::Limits& limits) {
+        options.limits = limits;
+        return chosen.engine.open(chosen.file, chosen.spec, vocabulary, options);
+    };
+    auto engine = chosen.gpu_layers_open ? zse::planning::open_with_fewer_layers(chosen.limits, open_within)
+                                         : open_within(chosen.limits);
     if (terminal) fmt::print(stderr, "\r\033[K");
+    hint(chosen, engine->limits());
     return engine;
 }
 
@@ -495,6 +482,11 @@ nlohmann::json held_by(const zse::memory::Ledger& ledger) {
             tiers[std::string(zse::memory::name(tier))] = json_of(ledger.held(tier));
     }
     return tiers;
+}
+
+nlohmann::json json_of(const zse::model::RingCounts& streamed) {
+    return {{"images", streamed.fetches}, {"rows", streamed.rows},     {"bytes", streamed.bytes},
+            {"hits", streamed.hits},      {"misses", streamed.misses}, {"retries", streamed.retries}};
 }
 
 std::string dump(const nlohmann::json& value) {

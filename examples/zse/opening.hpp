@@ -25,9 +25,11 @@ struct Chosen {
     zse::Limits limits;            ///< resolved: the context is known
     zse::planning::Budget budget;  ///< memory that may be used, tier by tier
     RunningOptions running;
-    std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
+    OffloadOptions offload;
     std::filesystem::path disk_directory;
-    std::filesystem::path prompt_cache;  ///< directory of the file behind the prompt cache
+    std::filesystem::path prompt_cache;    ///< directory of the file behind the prompt cache
+    bool gpu_layers_open = false;          ///< as many as fit
+    std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
 
     /// The choice by its names and limits, for questions to the planner.
     [[nodiscard]] zse::planning::Setting setting() const { return {choice.weights, choice.kv, limits}; }
@@ -50,12 +52,6 @@ zse::engine::Choice choice_of(const ModelOptions& options);
 /// Limits as far as options state them: the context may be 0, and layers in the gpu tier may be left open.
 zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& machine,
                       std::uint32_t output_rows);
-
-/// The memory that options ask for. A disk tier that is not stated is as large as the prompt cache's file.
-zse::planning::BudgetRequest budget_of(const ModelOptions& options);
-
-/// Takes layers that the model does not have off, and says so.
-void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers);
 
 /// Memory of the machine as budgets take it; the first card, where GPUs were looked for.
 zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine);
@@ -93,5 +89,6 @@ zse::Bytes resident_bytes();
 
 /// Dumps JSON; text that is no UTF-8 is replaced, never refused.
 std::string dump(const nlohmann::json& value);
+nlohmann::json json_of(const zse::model::RingCounts& streamed);
 
 }  // namespace zse_cli

@@ -146,6 +146,14 @@ void print_stats(const Answer& result, const zse::AnyEngine& engine, const zse::
                    counts.evicted, counts.eviction, counts.damaged, counts.skipped, prompts->waiting());
     }
     print_traffic(stderr, engine.tier_traffic());
+    if (const auto& streamed = counters.streamed; streamed.fetches != 0) {
+        fmt::print(
+            stderr,
+            "streamed: {} layers and tiles, {} rows of the embedding, {}; {} had arrived when they were "
+            "needed, {} were waited for, {} were read twice\n",
+            streamed.fetches, streamed.rows, zse::human(streamed.bytes), streamed.hits, streamed.misses,
+            streamed.retries);
+    }
     print_memory(stderr, engine, loaded);
 }
 
@@ -192,6 +200,7 @@ void print_json(const Answer& result, const zse::AnyEngine& engine, const zse::m
     out["generation_tokens_per_second"] = result.generation_rate();
     out["tiers"] = json_of(engine.tier_traffic());
     out["prompt_cache"] = prompts_of(engine);
+    out["streamed"] = json_of(engine.counters().streamed);
     out["engine"] = engine.description();
     out["planned"] = json_of(engine.plan());
     out["held"] = held_by(engine.ledger());

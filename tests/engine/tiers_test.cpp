@@ -308,6 +308,29 @@ TEST(Tiers, PromptsThatPersistGoWithThem) {
     }
 }
 
+TEST(Tiers, WeightsMayLieOnDiskToo) {
+    const support::TemporaryDirectory directory;
+    Limits limits = spread();
+    limits.gpu_layers = 0;
+    limits.kv_host_tokens = 0;
+    limits.disk_layers = 2;
+    limits.prompt_cache = true;
+    limits.prompt_cache_disk = zse::MiB(4);
+    auto options = on(directory);
+    options.prompt_cache_directory = directory / "prompts";
+    const auto engine = tiny().open<Spread<kv::f16>>(limits, options);
+    for (const Tier tier : zse::memory::all_tiers) {
+        EXPECT_EQ(engine->ledger().held(tier), engine->plan()[tier]) << zse::memory::name(tier);
+        EXPECT_EQ(engine->ledger().reserved(tier), engine->plan()[tier]) << zse::memory::name(tier);
+    }
+    for (const Kind kind : {Kind::weights, Kind::kv, Kind::prompt_cache})
+        EXPECT_GT(engine->plan().disk[kind], 0u);
+    EXPECT_EQ(answer(*engine, request(1, 700, 100)),
+              answer(*tiny().open<Spread<kv::f16>>(alone()), request(1, 700, 100)));
+    EXPECT_GT(engine->tier_traffic().spilled_to_disk, 0u);
+    EXPECT_GT(engine->counters().streamed.fetches, 0u);
+}
+
 TEST(Tiers, EachHoldsWhatWasPlanned) {
     const support::TemporaryDirectory directory;
     for (const std::uint32_t gpu_layers : {0u, 2u, 4u}) {

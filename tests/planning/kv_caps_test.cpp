@@ -64,7 +64,7 @@ TEST(KvCaps, MoreThanThereIsMeansNothing) {
 TEST(KvCaps, EachTierHasItsOwn) {
     const Planner plan = planner_of<Tiered>(spec);
     Wish wish = wish_for({.context = 4096, .batch = 8});
-    wish.setting.limits.gpu_layers = 17;  // the output matrix and half of the layers
+    wish.setting.limits.gpu_layers = 16;  // half of the layers, and the output matrix
     const Budget budget = stated(GB(20), GB(20));
     wish.kv_caps.gpu = MB(800);
     const Plan by_gpu = plan(settle(plan, wish, budget));

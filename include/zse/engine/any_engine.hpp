@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <memory>
 #include <new>
 #include <optional>
@@ -83,7 +84,8 @@ public:
 
     /// Computes one step: admits, runs the forward pass on at most limits().step_tokens rows, chooses tokens.
     /// Returns what happened, valid until the next step; empty, with idle(), where nothing is left to do.
-    /// Between admissions it allocates nothing.
+    /// Between admissions it allocates nothing. Throws unreadable where weights in the disk tier cannot be read: the
+    /// requests of the step have then ended without a token from it, and the others go on with the next step.
     std::span<const Event> step() {
         events_.clear();
         if (prompts_) prompts_->pump();
@@ -94,7 +96,12 @@ public:
         for (const scheduler::Chunk& chunk : chunks)
             pages_.need(chunk.slot, chunk.first_position + chunk.rows);
         pages_.start();
-        forward(batch, logits());
+        try {
+            forward(batch, logits());
+        } catch (...) {
+            abandon(chunks);
+            throw;
+        }
         if (pages_.failed()) {
             lose_disk();
             return events_;
@@ -225,7 +232,14 @@ protected:
     [[nodiscard]] memory::Arena arena(memory::Tier tier, memory::Kind kind, Bytes bytes) const {
         return memory::Arena(ledger().reserve(tier, kind, bytes).value(), mapping_);
     }
-    [[nodiscard]] model::Placement placement() const noexcept { return {spec_.layers, limits_.gpu_layers}; }
+    /// A file of so many bytes in the disk tier; an empty directory stands for that of temporary files.
+    [[nodiscard]] memory::DiskArena disk_arena(memory::Kind kind, Bytes bytes,
+                                               const std::filesystem::path& directory) const {
+        std::error_code none;  // then there is no such directory either
+        return memory::DiskArena(ledger().reserve(memory::Tier::disk, kind, bytes).value(),
+                                 directory.empty() ? std::filesystem::temp_directory_path(none) : directory);
+    }
+    [[nodiscard]] model::Placement placement() const noexcept { return {spec_.layers, limits_}; }
     [[nodiscard]] const model::StateGroups& groups() const noexcept { return groups_; }
     [[nodiscard]] const kv::Sequences& pages() const noexcept { return pages_; }
     /// The segments of the batch that is computed, with the pages of a group of layers.
@@ -236,6 +250,8 @@ protected:
     void count_step(bool replayed) noexcept {
         ++(replayed ? counters_.replayed_steps : counters_.eager_steps);
     }
+    /// What has come from the disk tier so far.
+    void note_streamed(const model::RingCounts& counts) noexcept { counters_.streamed = counts; }
     /// Room for a captured step in the control arena, and what of it is filled.
     void note_uncaptured(Bytes bytes) noexcept { uncaptured_ += bytes; }
     void note_captured(Bytes bytes) noexcept { uncaptured_ -= bytes; }
@@ -369,9 +385,7 @@ private:
             const memory::PoolPlan& pool = plan_.pools[made.size() - 1];  // such groups have one pool each
             spread.host = arena(memory::Tier::host, memory::Kind::kv, pool.host_bytes());
             spread.staging = arena(memory::Tier::host, memory::Kind::staging, pool.staging_bytes);
-            spread.disk = memory::DiskArena(
-                ledger().reserve(memory::Tier::disk, memory::Kind::kv, pool.disk_bytes()).value(),
-                options.disk_directory);
+            spread.disk = disk_arena(memory::Kind::kv, pool.disk_bytes(), options.disk_directory);
             if (pool.disk_pages != 0 && transfers_ == nullptr) {
                 transfers_ = std::make_unique<memory::Transfers>(2, 256);
             }
@@ -640,7 +654,12 @@ private:
         ended_.clear();
     }
 
-    void release(scheduler::Slot index) {
+    /// A step has failed, and what it wrote is worth nothing: its requests end, and their pages are free.
+    void abandon(std::span<const scheduler::Chunk> chunks) noexcept {
+        for (const scheduler::Chunk& chunk : chunks) release(chunk.slot);
+    }
+
+    void release(scheduler::Slot index) noexcept {
         slots_[index].active = false;
         scheduler_.finish(index);
         note_pages();

@@ -26,7 +26,7 @@ struct host {
     static constexpr memory::Tier tier = memory::Tier::host;
 };
 
-/// Files in a directory.
+/// Files without a name, in a directory that is chosen at open.
 struct disk {
     static constexpr auto policy_family = policy::Family::tiers;
     static constexpr policy::Sentence spelling{"tiers::disk"};
@@ -74,7 +74,7 @@ constexpr bool has = P::tier == T;
 template <class... P, memory::Tier T>
 constexpr bool has<chain<P...>, T> = ((P::tier == T) || ...);
 
-/// Whether the processor reaches all tiers of a policy but the disk, and host memory is one of them.
+/// Whether the processor reaches all tiers of a policy, on disk by way of memory, and host memory is one of them.
 template <class P>
 constexpr bool on_host = false;
 template <>

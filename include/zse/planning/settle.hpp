@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns what a user left open (context, layers in the gpu tier, bytes of KV) into limits that a budget holds.
+// Turns what a user left open (context, layers in the gpu tier and on disk, bytes of KV) into limits that a budget holds.
 #pragma once
 
 #include <zse/model/groups.hpp>
 #include <zse/planning/calculator.hpp>
+#include <zse/planning/offload.hpp>
 
 namespace zse::inline v1 {
 namespace planning {
@@ -28,12 +29,19 @@ struct KvCaps {
 struct Wish {
     Setting setting;               ///< a context of 0 is left open
     bool gpu_layers_open = false;  ///< as many as fit
+    /// As few as it takes for the rest to fit. A context that is left open too is then no longer than useful_context.
+    bool disk_layers_open = false;
+    /// Weights in host memory, at most: as few of them on disk as that takes.
+    std::optional<Bytes> weights_mem;
     std::optional<Size> kv;  ///< bytes of all pages; automatic: what the tier has left; none: batch * context
     KvCaps kv_caps;
     std::uint32_t layers = 0;  ///< of the model
     std::uint32_t trained_context = 0;
     std::uint32_t least_context = 0;  ///< an open context is no shorter, whether it fits or not
 };
+
+/// The context for which layers go to the disk where both are left open: a longer one would cost speed unasked.
+inline constexpr std::uint32_t useful_context = 4096;
 
 namespace detail {
 
@@ -137,12 +145,8 @@ inline std::optional<Setting> placed(const Planner& plan, const Wish& wish, cons
                      wish.kv_caps);
 }
 
-}  // namespace detail
-
-/// The setting with nothing left open. An open context is the longest that fits, up to the trained one. The result need
-/// not fit: where nothing does, it is the nearest to the wish, for a plan that says what is lacking. Throws usage where
-/// the wish contradicts the budget or itself.
-inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budget) {
+/// Settles a wish whose layers on disk are the planner's or the wish's business.
+inline Setting settle_resident(const Planner& plan, const Wish& wish, const Budget& budget) {
     Setting setting = wish.setting;
     if (!wish.gpu_layers_open && setting.limits.gpu_layers != 0 && budget.gpu.cap == 0) {
         throw Error(ErrorCode::usage,
@@ -188,6 +192,48 @@ inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budge
     if (wish.kv && wish.kv->automatic) setting.limits.kv_tokens = setting.limits.context;
     if (wish.gpu_layers_open) {  // the lack is then the second tier's
         setting.limits.gpu_layers = gpu_layers_that_fit(plan, setting, budget.gpu.cap, wish.layers);
+    }
+    return setting;
+}
+
+/// Settles a wish with as few weights on disk as `fits(plan)` asks for.
+template <class Fits>
+Setting settle_streamed(const Planner& plan, const Wish& wish, const Budget& budget, const Fits& fits) {
+    const Setting setting = settle_resident(streaming(plan, wish.layers, fits), wish, budget);
+    return streamed(plan, setting, wish.layers, fits);
+}
+
+}  // namespace detail
+
+/// The setting with nothing left open. An open context is the longest that fits, up to the trained one. The result need
+/// not fit: where nothing does, it is the nearest to the wish, for a plan that says what is lacking. Throws usage where
+/// the wish contradicts the budget or itself.
+inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budget) {
+    const auto capped = [cap = wish.weights_mem.value_or(memory::Caps::unlimited)](
+                            const memory::Plan& planned) { return host_weights(planned) <= cap; };
+    if (wish.disk_layers_open) {
+        Wish bounded = wish;
+        const bool open = wish.setting.limits.context == 0;
+        if (open)
+            bounded.least_context =
+                std::max(wish.least_context, std::min(wish.trained_context, useful_context));
+        const Setting resident = detail::settle_resident(plan, bounded, budget);
+        const memory::Plan planned = plan(resident);
+        if (budget.holds(planned) && capped(planned)) return resident;
+        if (open) bounded.setting.limits.context = bounded.least_context;
+        return detail::settle_streamed(plan, bounded, budget, [=](const memory::Plan& streamed) {
+            return budget.holds(streamed) && capped(streamed);
+        });
+    }
+    if (!wish.weights_mem) return detail::settle_resident(plan, wish, budget);
+    const Setting setting = detail::settle_streamed(plan, wish, budget, capped);
+    if (!capped(plan(setting))) {
+        throw Error(ErrorCode::usage,
+                    text("--weights-mem ", *wish.weights_mem,
+                         " is less than weights take in host memory on their way from disk; the least is ",
+                         least_host_weights(plan, setting, wish.layers),
+                         ": two layers, or what is not streamed. State that, or use a coarser precision "
+                         "(--weights nf4)"));
     }
     return setting;
 }
