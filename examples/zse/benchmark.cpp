@@ -9,6 +9,7 @@
 #include <zse/planning/suggested_batch.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <set>
 
@@ -23,6 +24,7 @@ struct BenchmarkOptions {
     std::uint32_t sequences = 1;
     std::uint32_t repetitions = 5;
     std::string metric = "speed";
+    bool offload_sweep = false;
     ProfileOptions profile;
 };
 
@@ -209,6 +211,7 @@ int memory(const BenchmarkOptions& options) {
                                    {"pages", counts.evicted_pages},
                                    {"tokens", counts.evicted_tokens},
                                    {"recomputed_rows", counts.recomputed_rows}}},
+                                 {"tiers", json_of(engine->tier_traffic())},
                                  {"suggested_batch", batch},
                                  {"context", engine->limits().context},
                                  {"batch", engine->limits().batch},
@@ -218,6 +221,7 @@ int memory(const BenchmarkOptions& options) {
     fmt::print("planned in all: {}\n", zse::human(engine->plan().total()));
     fmt::print("evicted ({}): {} pages of {} sequences, {} tokens; suggested --max-batch {}\n", counts.policy,
                counts.evicted_pages, counts.preempted, counts.evicted_tokens, batch);
+    print_traffic(stdout, engine->tier_traffic());
     fmt::print(
         "resident memory of the process: {} before open, {:+.2f} MB once open, {:+.2f} MB after the load\n",
         zse::human(before), static_cast<double>(growth(opened)) / 1e6,
@@ -225,7 +229,64 @@ int memory(const BenchmarkOptions& options) {
     return 0;
 }
 
+/// Speed of generation with fewer and fewer layers in memory, the others being streamed from disk.
+int offload_sweep(const BenchmarkOptions& options) {
+    // Speeds that tables of other engines give for layers that are left on the card.
+    struct Share {
+        std::uint32_t percent;
+        double stated;
+    };
+    constexpr std::array<Share, 5> shares{{{100, 1.0}, {75, 0.6}, {50, 0.4}, {25, 0.2}, {0, 0.1}}};
+
+    ModelOptions model = measured(options);
+    if (model.context == 0) model.context = options.depth + options.generation + 2;
+    if (!model.budget.request.disk) model.budget.request.disk = zse::Size{true, 0};
+    Chosen chosen = consider(model);
+    const std::uint32_t layers = chosen.spec.layers;
+    const auto plan = planner_of(chosen.spec, chosen.choice.attention);
+    nlohmann::json rows = nlohmann::json::array();
+    if (!options.model.json) {
+        fmt::print("{:<10} {:>6} {:>24} {:>24} {:>10} {:>8} {:>7}\n", "in memory", "layers",
+                   "weights in memory", "streamed a step", "tokens/s", "measured", "stated");
+    }
+    double whole = 0;
+    for (const auto& [percent, stated] : shares) {
+        chosen.limits.gpu_layers = 0;
+        chosen.limits.disk_layers = layers - layers * percent / 100;
+        const zse::memory::Plan planned = plan(chosen.setting());
+        nlohmann::json row{{"percent", percent},
+                           {"layers", layers - chosen.limits.disk_layers},
+                           {"weights_in_memory", zse::planning::host_weights(planned)},
+                           {"streamed_bytes", zse::planning::streamed_bytes(planned)},
+                           {"stated", stated},
+                           {"fits", chosen.budget.holds(planned)}};
+        Rates rates;
+        if (chosen.budget.holds(planned)) {
+            const auto engine = open(chosen);
+            Watch watch(*engine, {});
+            for (std::uint32_t repetition = 0; repetition <= options.repetitions; ++repetition) {
+                const double rate = generation_rate(*engine, watch, options.generation, options.depth, 1);
+                if (repetition != 0) rates.values.push_back(rate);
+            }
+            row["streamed"] = json_of(engine->counters().streamed);
+            if (whole == 0) whole = rates.median();
+        }
+        const double share = whole == 0 ? 0 : rates.median() / whole;
+        row["tokens_per_second"] = rates.median();
+        row["share"] = share;
+        rows.push_back(row);
+        if (options.model.json) continue;
+        fmt::print("{:<10} {:>6} {:>24} {:>24} {:>10.1f} {:>8.2f} {:>7.1f}{}\n", fmt::format("{} %", percent),
+                   layers - chosen.limits.disk_layers, zse::human(zse::planning::host_weights(planned)),
+                   zse::human(zse::planning::streamed_bytes(planned)), rates.median(), share, stated,
+                   rates.values.empty() ? "  does not fit" : "");
+    }
+    if (options.model.json) fmt::print("{}\n", dump({{"offload_sweep", rows}}));
+    return 0;
+}
+
 int benchmark(const BenchmarkOptions& options) {
+    if (options.offload_sweep) return offload_sweep(options);
     if (options.metric == "memory") return memory(options);
     ModelOptions model = measured(options);
     model.batch = std::max(model.batch, options.sequences);
@@ -261,6 +322,7 @@ int benchmark(const BenchmarkOptions& options) {
                                  {"depth", options.depth},
                                  {"sequences", options.sequences},
                                  {"repetitions", options.repetitions},
+                                 {"streamed", json_of(engine->counters().streamed)},
                                  {"threads", engine->limits().threads},
                                  {"engine", engine->description()}};
         fmt::print("{}\n", dump(out));
@@ -305,6 +367,10 @@ void declare_benchmark(CLI::App& app, Action& action) {
                      "speed, or memory: fills the context and says what was held")
         ->check(CLI::IsMember({"speed", "memory"}))
         ->capture_default_str();
+    command->add_flag(
+        "--offload-sweep", options->offload_sweep,
+        "the speed of generation with 100, 75, 50, 25 and 0 % of the layers in memory, the others "
+        "streamed from disk");
     options->profile.declare(*command);
     command->callback([options, &action] { action = [options] { return benchmark(*options); }; });
 }

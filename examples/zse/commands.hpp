@@ -10,6 +10,7 @@
 #include <zse/scheduler/scheduler.hpp>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -20,18 +21,44 @@ namespace zse_cli {
 /// What --gpu-layers all stands for.
 inline constexpr std::uint32_t all_layers = ~std::uint32_t{0};
 
+/// Where layers go for which the fast tier has no room. That is the gpu tier, or host memory where there is none.
+struct OffloadOptions {
+    std::optional<std::uint32_t> layers;  ///< outside of the fast tier
+    bool automatic = false;               ///< so many layers that the rest fits
+    bool device_map = false;              ///< over all tiers, fastest first
+    std::optional<zse::Bytes> weights_mem;
+    std::string directory;  ///< of the disk tier's files, as stated
+    std::string slo;        ///< interactive, batch, or empty
+
+    void declare(CLI::App& command);
+    /// Whether layers may come to lie on disk.
+    [[nodiscard]] bool may_stream() const noexcept {
+        return layers || automatic || device_map || weights_mem;
+    }
+};
+
 /// What decides how much memory may be taken, and what of the model lies where.
 struct BudgetOptions {
     zse::planning::BudgetRequest request;
     std::optional<zse::Size> kv;                    ///< bytes of all pages of KV; none: batch times context
     std::vector<zse::config::TierConfig> kv_tiers;  ///< what of KV lies where, at most; empty: not said
+    std::optional<zse::Bytes> swap_space;           ///< what host memory takes of KV that the gpu tier leaves
     std::optional<std::uint32_t> gpu_layers;        ///< none: as many as the gpu tier holds
+    OffloadOptions offload;
 
     /// Declares the options on a command.
     void declare(CLI::App& command);
     void declare_kv_tiers(CLI::App& command);
     /// The caps that kv_tiers state.
     [[nodiscard]] zse::planning::KvCaps kv_caps() const;
+    /// The directory of the disk tier's files: --disk-dir, that of a disk tier for KV, or that of temporary files.
+    [[nodiscard]] std::filesystem::path disk_directory() const;
+    /// The budget on a machine. A disk tier that is not stated is what is free there where layers may come to lie on it,
+    /// else what KV and the prompt cache's file may take.
+    [[nodiscard]] zse::planning::Budget on(zse::planning::MachineMemory machine,
+                                           zse::Bytes prompt_cache) const;
+    /// Brings into a wish for a model of wish.layers what is said about them. Throws usage for contradictions.
+    void place_layers(const zse::planning::Budget& budget, zse::planning::Wish& wish) const;
 };
 
 /// What is kept of keys and values.
@@ -59,6 +86,7 @@ struct KvOptions {
 struct RunningOptions {
     zse::memory::Mapping mapping;
     zse::scheduler::Admission admission = zse::scheduler::Admission::prompt;
+    zse::kv::Eviction eviction = zse::kv::Eviction::lru;
     bool enforce_eager = false;
 
     void declare(CLI::App& command);

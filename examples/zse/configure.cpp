@@ -71,7 +71,10 @@ zse::planning::KvCaps BudgetOptions::kv_caps() const {
         if (tier.size.automatic) continue;
         if (tier.type == zse::memory::Tier::gpu) caps.gpu = tier.size.bytes;
         if (tier.type == zse::memory::Tier::host) caps.host = tier.size.bytes;
+        if (tier.type == zse::memory::Tier::disk) caps.disk = tier.size.bytes;
     }
+    // Without a gpu tier KV lies in host memory anyway.
+    if (swap_space && !caps.host && request.gpu) caps.host = swap_space;
     return caps;
 }
 

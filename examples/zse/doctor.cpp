@@ -55,7 +55,7 @@ zse::system::Examination examination(const DoctorOptions& options) {
         const Chosen chosen = consider(options.model);
         const zse::memory::Plan plan = plan_of(chosen.choice, chosen.spec, chosen.limits);
         of.model = plan.gpu.total() + plan.host.total();
-        of.model_huge_pages = zse::planning::huge_pages(plan, zse::memory::Tier::host);
+        of.model_huge_pages = plan.huge_pages_in(zse::memory::Tier::host);
     }
     return of;
 }

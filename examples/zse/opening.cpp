@@ -2,6 +2,7 @@
 // Choosing and opening an engine, and reports about its memory.
 #include "opening.hpp"
 
+#include "offload.hpp"
 #include "refusal.hpp"
 
 #include <fmt/core.h>
@@ -26,7 +27,20 @@ void BudgetOptions::declare(CLI::App& command) {
          "bytes of the gpu tier (64MB, 10GiB, auto: the card's free memory); default: none. Without a GPU it "
          "is an arena of host memory that stands in for one");
     size("--host-mem", request.host, "bytes of host memory; default, auto: what is free less the headroom");
-    size("--disk-mem", request.disk, "bytes of the disk tier; default: none");
+    size("--disk-mem", request.disk,
+         "bytes of the disk tier; default: what --kv-tier disk states, else none");
+    command
+        .add_option_function<double>(
+            "--swap-space",
+            [this](double gigabytes) {
+                swap_space = static_cast<zse::Bytes>(gigabytes * 1024) * zse::MiB(1);
+            },
+            "GiB of host memory for KV that the gpu tier has no room for, as vLLM spells it: --kv-tier cpu "
+            "says the "
+            "same in any unit")
+        ->check(CLI::Range(0.0, 1e6))
+        ->type_name("GIB")
+        ->group("Memory");
     command
         .add_option_function<double>(
             "--headroom", [this](double share) { request.headroom = share; },
@@ -73,10 +87,11 @@ void BudgetOptions::declare(CLI::App& command) {
                     gpu_layers = static_cast<std::uint32_t>(count.value());
                 }
             },
-            "last layers in the gpu tier, of which the output matrix is the first (also -ngl); all, or auto: "
+            "last layers in the gpu tier, and with any of them the output matrix (also -ngl); all, or auto: "
             "as many as fit (default)")
         ->type_name("N")
         ->group("Memory");
+    offload.declare(command);
 }
 
 void KvOptions::declare(CLI::App& command) {
@@ -189,6 +204,17 @@ void RunningOptions::declare(CLI::App& command) {
             "once its worst case is free")
         ->check(CLI::IsMember({"prompt", "reserve"}))
         ->default_str("prompt");
+    command
+        .add_option_function<std::string>(
+            "--kv-eviction",
+            [this](const std::string& policy) {
+                eviction = policy == "cost" ? zse::kv::Eviction::cost : zse::kv::Eviction::lru;
+            },
+            "which pages leave a tier that is full: the least recently used, or those that are used least "
+            "often and "
+            "computed again fastest")
+        ->check(CLI::IsMember({"lru", "cost"}))
+        ->default_str("lru");
     command.add_flag("--enforce-eager", enforce_eager,
                      "enqueue every step anew instead of running captured ones");
 }
@@ -271,31 +297,6 @@ zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& 
     return limits;
 }
 
-zse::planning::BudgetRequest budget_of(const ModelOptions& options) {
-    zse::planning::BudgetRequest request = options.budget.request;
-    const zse::Bytes prompts = options.kv.prompt_cache_disk();
-    if (prompts == 0) return request;
-    if (!request.disk || request.disk->automatic) request.disk = zse::Size{false, prompts};
-    if (prompts > request.disk->bytes) {
-        throw zse::Error(
-            zse::ErrorCode::usage,
-            zse::text("the prompt cache takes ", zse::human(prompts), " of disk, and --disk-mem allows ",
-                      zse::human(request.disk->bytes), "; raise it, or lower --prompt-cache-size"));
-    }
-    return request;
-}
-
-void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers) {
-    if (limits.gpu_layers <= layers + 1) return;
-    if (limits.gpu_layers != all_layers) {
-        fmt::print(stderr,
-                   "note: --gpu-layers {}: the model has {} layers and an output matrix, all of which lie in "
-                   "the gpu tier\n",
-                   limits.gpu_layers, layers);
-    }
-    limits.gpu_layers = layers + 1;
-}
-
 zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine) {
     zse::planning::MachineMemory memory;
     memory.host_free = machine.usable_memory();
@@ -324,9 +325,18 @@ zse::planning::Planner planner_of(const zse::ModelSpec& spec, const std::string&
 }
 
 Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
-    Chosen chosen{
-        zse::io::Gguf::open(options.file()), {}, choice_of(options), {}, {}, {}, options.running, {},
-        options.kv.prompt_cache_directory};
+    Chosen chosen{zse::io::Gguf::open(options.file()),
+                  {},
+                  choice_of(options),
+                  {},
+                  {},
+                  {},
+                  options.running,
+                  options.budget.offload,
+                  options.budget.disk_directory(),
+                  options.kv.prompt_cache_directory,
+                  false,
+                  {}};
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {
@@ -338,7 +348,8 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
     const zse::system::Hardware machine = zse::system::probe_host();
-    zse::planning::BudgetRequest request = budget_of(options);
+    BudgetOptions budget = options.budget;
+    zse::planning::BudgetRequest& request = budget.request;
     if (request.gpu && request.gpu->automatic) {
         throw zse::Error(
             zse::ErrorCode::usage,
@@ -347,16 +358,16 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     }
     // The gpu tier is an arena of host memory here: where the host's size is measured, both draw on it.
     request.unified = request.unified || !request.host || request.host->automatic;
-    chosen.budget = zse::planning::budget_of(request, memory_of(machine));
+    chosen.budget = budget.on(memory_of(machine), options.kv.prompt_cache_disk());
     zse::planning::Wish wish;
     wish.setting = {chosen.choice.weights, chosen.choice.kv, limits_of(options, machine, output_rows)};
-    wish.gpu_layers_open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
     wish.kv = options.budget.kv;
     wish.kv_caps = options.budget.kv_caps();
     wish.layers = chosen.spec.layers;
     wish.trained_context = chosen.spec.trained_context;
     wish.least_context = least_context;
-    clamp_gpu_layers(wish.setting.limits, chosen.spec.layers);
+    budget.place_layers(chosen.budget, wish);
+    chosen.gpu_layers_open = wish.gpu_layers_open;
     const auto plan = planner_of(chosen.spec, chosen.choice.attention);
     chosen.limits = zse::planning::settle(plan, wish, chosen.budget).limits;
     return chosen;
@@ -370,12 +381,13 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint3
     Chosen chosen = consider(options, output_rows, least_context);
     const auto plan = planner_of(chosen.spec, chosen.choice.attention);
     if (!chosen.budget.holds(plan(chosen.setting()))) {
-        const bool open = !options.budget.gpu_layers && chosen.budget.gpu.cap != 0;
-        const auto ask = open ? zse::planning::filling(plan, chosen.budget, chosen.spec.layers) : plan;
+        const auto ask =
+            chosen.gpu_layers_open ? zse::planning::filling(plan, chosen.budget, chosen.spec.layers) : plan;
         const auto advice =
             advice_on(ask, chosen.setting(), chosen.budget, chosen.spec, chosen.choice.attention);
         throw Refused(plan(chosen.setting()), chosen.setting(), chosen.budget, advice);
     }
+    expect_objective(chosen.offload, plan, chosen.setting(), chosen.budget, chosen.spec.layers);
     return chosen;
 }
 
@@ -385,6 +397,13 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
     options.isa = chosen.isa;
     options.mapping = chosen.running.mapping;
     options.admission = chosen.running.admission;
+    options.eviction = chosen.running.eviction;
+    options.disk_directory = chosen.disk_directory;
+    if (plan_of(chosen.choice, chosen.spec, chosen.limits).disk[Kind::kv] != 0) {
+        std::error_code refused;  // what is lacking then is said where the file cannot be made
+        std::filesystem::create_directories(chosen.disk_directory, refused);
+    }
+    announce(chosen);
     if (options.mapping.locked)
         options.mapping.locked = can_lock(plan_of(chosen.choice, chosen.spec, chosen.limits));
     if (chosen.limits.prompt_cache_disk != 0) {
@@ -408,10 +427,16 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
         };
     }
     auto ledger = std::make_shared<zse::memory::Ledger>(chosen.budget.caps());
-    auto vocabulary = zse::engine::vocabulary_from_gguf(chosen.file, chosen.spec.vocabulary,
-                                                        std::move(ledger), options.mapping);
-    auto engine = chosen.engine.open(chosen.file, chosen.spec, std::move(vocabulary), options);
+    const auto vocabulary = zse::engine::vocabulary_from_gguf(chosen.file, chosen.spec.vocabulary,
+                                                              std::move(ledger), options.mapping);
+    const auto open_within = [&](const zse::Limits& limits) {
+        options.limits = limits;
+        return chosen.engine.open(chosen.file, chosen.spec, vocabulary, options);
+    };
+    auto engine = chosen.gpu_layers_open ? zse::planning::open_with_fewer_layers(chosen.limits, open_within)
+                                         : open_within(chosen.limits);
     if (terminal) fmt::print(stderr, "\r\033[K");
+    hint(chosen, engine->limits());
     return engine;
 }
 
@@ -432,6 +457,24 @@ nlohmann::json json_of(const zse::memory::Plan& plan) {
     return tiers;
 }
 
+nlohmann::json json_of(const zse::kv::TierTraffic& traffic) {
+    return {{"spilled_to_host", traffic.spilled_to_host},
+            {"spilled_to_disk", traffic.spilled_to_disk},
+            {"fetched_from_host", traffic.fetched_from_host},
+            {"fetched_from_disk", traffic.fetched_from_disk},
+            {"staged_bytes", traffic.staged_bytes}};
+}
+
+void print_traffic(std::FILE* out, const zse::kv::TierTraffic& traffic) {
+    if (traffic.spilled_to_host + traffic.spilled_to_disk == 0) return;
+    fmt::print(out,
+               "KV pages: {} spilled to host, {} to disk; {} fetched back from host, {} from disk; {} read "
+               "from disk to "
+               "be attended to\n",
+               traffic.spilled_to_host, traffic.spilled_to_disk, traffic.fetched_from_host,
+               traffic.fetched_from_disk, zse::human(traffic.staged_bytes));
+}
+
 nlohmann::json held_by(const zse::memory::Ledger& ledger) {
     nlohmann::json tiers = nlohmann::json::object();
     for (const Tier tier : zse::memory::all_tiers) {
@@ -439,6 +482,11 @@ nlohmann::json held_by(const zse::memory::Ledger& ledger) {
             tiers[std::string(zse::memory::name(tier))] = json_of(ledger.held(tier));
     }
     return tiers;
+}
+
+nlohmann::json json_of(const zse::model::RingCounts& streamed) {
+    return {{"images", streamed.fetches}, {"rows", streamed.rows},     {"bytes", streamed.bytes},
+            {"hits", streamed.hits},      {"misses", streamed.misses}, {"retries", streamed.retries}};
 }
 
 std::string dump(const nlohmann::json& value) {

@@ -25,8 +25,11 @@ struct Chosen {
     zse::Limits limits;            ///< resolved: the context is known
     zse::planning::Budget budget;  ///< memory that may be used, tier by tier
     RunningOptions running;
-    std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
+    OffloadOptions offload;
+    std::filesystem::path disk_directory;
     std::filesystem::path prompt_cache;    ///< directory of the file behind the prompt cache
+    bool gpu_layers_open = false;          ///< as many as fit
+    std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
 
     /// The choice by its names and limits, for questions to the planner.
     [[nodiscard]] zse::planning::Setting setting() const { return {choice.weights, choice.kv, limits}; }
@@ -50,13 +53,6 @@ zse::engine::Choice choice_of(const ModelOptions& options);
 zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& machine,
                       std::uint32_t output_rows);
 
-/// The memory that options ask for. A disk tier that is not stated is as large as the prompt cache's file;
-/// throws usage where a stated one is smaller.
-zse::planning::BudgetRequest budget_of(const ModelOptions& options);
-
-/// Takes layers that the model does not have off, and says so.
-void clamp_gpu_layers(zse::Limits& limits, std::uint32_t layers);
-
 /// Memory of the machine as budgets take it; the first card, where GPUs were looked for.
 zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine);
 
@@ -72,6 +68,10 @@ nlohmann::json json_of(const zse::memory::Plan& plan);
 nlohmann::json json_of(const zse::memory::TierPlan& tier);
 /// The same of what a ledger holds.
 nlohmann::json held_by(const zse::memory::Ledger& ledger);
+
+/// Pages that changed their tier; nothing is printed where none did.
+nlohmann::json json_of(const zse::kv::TierTraffic& traffic);
+void print_traffic(std::FILE* out, const zse::kv::TierTraffic& traffic);
 
 /// What the plan says beside what the process grew by since `before`, its resident bytes before the engine was opened.
 zse::memory::Measured measure(const zse::AnyEngine& engine, zse::Bytes before);
@@ -89,5 +89,6 @@ zse::Bytes resident_bytes();
 
 /// Dumps JSON; text that is no UTF-8 is replaced, never refused.
 std::string dump(const nlohmann::json& value);
+nlohmann::json json_of(const zse::model::RingCounts& streamed);
 
 }  // namespace zse_cli

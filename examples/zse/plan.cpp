@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // zse plan: what engines would hold, to the byte, for files, public models by name, or shapes from a few numbers.
+#include "offload.hpp"
 #include "plan_report.hpp"
 
 #include <fmt/core.h>
@@ -99,18 +100,17 @@ Planned planned_of(const PlanOptions& options) {
     planned.attention = choice.attention;
     if (!options.sweep.empty()) planned.contexts = contexts_of(options.sweep);
 
-    const auto request = budget_of(model);
+    const auto& request = model.budget.request;
     const bool looks_for_gpu = request.gpu && request.gpu->automatic;
     const auto machine = looks_for_gpu ? zse::system::probe() : zse::system::probe_host();
-    planned.budget = zse::planning::budget_of(request, memory_of(machine));
+    planned.budget = model.budget.on(memory_of(machine), model.kv.prompt_cache_disk());
     zse::planning::Wish wish;
     wish.setting = {choice.weights, choice.kv, limits_of(model, machine, 0)};
-    wish.gpu_layers_open = !model.budget.gpu_layers && planned.budget.gpu.cap != 0;
     wish.kv = model.budget.kv;
     wish.kv_caps = model.budget.kv_caps();
     wish.layers = planned.layers();
     wish.trained_context = planned.trained_context();
-    clamp_gpu_layers(wish.setting.limits, wish.layers);
+    model.budget.place_layers(planned.budget, wish);
     const bool open_context = model.context == 0 && planned.contexts.empty();
     planned.planner = planner_of(planned.subjects, planned.attention, planned.adapters, open_context);
     planned.setting = settled(planned, options, wish);
@@ -118,6 +118,10 @@ Planned planned_of(const PlanOptions& options) {
                             ? zse::planning::filling(planned.planner, planned.budget, wish.layers)
                             : planned.planner;
     planned.plan = planned.planner(planned.setting);
+    if (planned.fits()) {
+        expect_objective(model.budget.offload, planned.planner, planned.setting, planned.budget,
+                         planned.layers());
+    }
     return planned;
 }
 

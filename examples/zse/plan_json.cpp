@@ -89,6 +89,9 @@ nlohmann::json json_report(const Planned& planned) {
     out["step_tokens"] = limits.step_tokens;
     out["threads"] = limits.threads;
     out["gpu_layers"] = limits.gpu_layers;
+    out["disk_layers"] = limits.disk_layers;
+    out["disk_output"] = limits.disk_output;
+    out["map"] = zse::planning::layer_map(zse::model::Placement(planned.layers(), limits));
     out["kv_tokens"] = limits.kv_tokens;
     out["kv_pages"] = plan.pools[0].pages;
     out["kv_page_bytes"] = plan.pools[0].page_bytes;
@@ -96,7 +99,7 @@ nlohmann::json json_report(const Planned& planned) {
     out["kv_bytes_per_sequence"] = plan.kv_bytes_per_sequence();
     out["kv_bytes"] = plan.of(Kind::kv);
     out["context_gain"] = context_gain(planned);
-    out["huge_pages"] = zse::planning::huge_pages(plan, Tier::host);
+    out["huge_pages"] = plan.huge_pages_in(Tier::host);
     out["fits"] = planned.fits();
     out["warnings"] = warnings(planned);
     out["sweep"] = nlohmann::json::array();

@@ -39,8 +39,7 @@ std::uint64_t Planned::parameters() const {
 zse::Bytes Planned::adapter_bytes() const {
     zse::Bytes sum = 0;
     for (const Subject& subject : subjects) {
-        const zse::model::Placement placement{subject.spec.layers,
-                                              std::min(setting.limits.gpu_layers, subject.spec.layers + 1)};
+        const zse::model::Placement placement(subject.spec.layers, setting.limits);
         for (const Tier tier : {Tier::gpu, Tier::host}) {
             sum += zse::planning::adapter_bytes(subject.spec, placement, adapters, tier);
         }
@@ -137,6 +136,13 @@ std::vector<std::string> warnings(const Planned& planned) {
             break;
         }
     }
+    if (const zse::Bytes streamed = zse::planning::streamed_bytes(planned.plan); streamed != 0) {
+        all.push_back(
+            fmt::format("weights on disk make every token slower: a step reads {} from there; for answers "
+                        "that are waited "
+                        "for, prefer fewer bits a weight or a smaller model",
+                        zse::human(streamed)));
+    }
     if (planned.adapters.count != 0) all.emplace_back("adapters are planned only: this build loads none");
     for (const Subject& subject : planned.subjects) {
         if (planned.setting.limits.context > subject.spec.trained_context && planned.subjects.size() == 1) {
@@ -193,9 +199,8 @@ void print_report(const Planned& planned) {
     fmt::print("weights {}, KV {}, attention {}: context {}, batch {}, {} rows a step, {} threads",
                setting.weights, setting.kv, planned.attention, limits.context, limits.batch,
                limits.step_tokens, limits.threads);
-    if (limits.gpu_layers != 0) {
-        fmt::print(", {} of {} layers and the output matrix in the gpu tier", limits.gpu_layers - 1,
-                   planned.layers());
+    if (limits.gpu_layers != 0 || limits.disk_layers != 0 || limits.disk_output) {
+        fmt::print(", {}", zse::planning::layer_map(zse::model::Placement(planned.layers(), limits)));
     }
     if (limits.kv_tokens != 0) fmt::print(", pages for {} tokens in all", limits.kv_tokens);
 
@@ -255,11 +260,11 @@ void print_report(const Planned& planned) {
         fmt::print("KV            {} for the batch of {}, all models\n", zse::human(plan.of(Kind::kv)),
                    limits.batch);
     }
-    if (const auto pages = zse::planning::huge_pages(plan, Tier::host); pages != 0) {
+    if (const auto pages = plan.huge_pages_in(Tier::host); pages != 0) {
         fmt::print("huge pages    {} of 2 MiB would hold the large arenas of the host tier\n", pages);
     }
     fmt::print("total         {} bytes, {}\n", plan.total(), zse::human(plan.total()));
-    for (const Tier tier : {Tier::gpu, Tier::host}) {
+    for (const Tier tier : zse::memory::all_tiers) {
         const zse::planning::TierBudget& budget = planned.budget[tier];
         if (budget.memory == 0) continue;
         fmt::print("{:<4} budget   {}: {} may be held\n", zse::memory::name(tier), of_budget(budget),

@@ -46,8 +46,7 @@ zse::memory::Plan plan_of(const Subject& subject, const zse::planning::Setting& 
     } else {
         plan = plan_of(choice, subject.spec, setting.limits);
     }
-    const zse::model::Placement placement{subject.spec.layers,
-                                          std::min(setting.limits.gpu_layers, subject.spec.layers + 1)};
+    const zse::model::Placement placement(subject.spec.layers, setting.limits);
     if (adapters.count != 0) zse::planning::add_adapters(plan, subject.spec, placement, adapters);
     return plan;
 }

@@ -108,6 +108,12 @@ Answer answer(zse::AnyEngine& engine, Watch& watch, const RunOptions& options,
         if (!options.model.json) std::fflush(stdout);
         watch.between_steps();
     }
+    if (result.finish == zse::engine::Finish::failed && engine.counters().lost_tiers != 0) {
+        throw zse::Error(
+            zse::ErrorCode::out_of_memory,
+            "the disk tier did not give back what was written there, and memory alone does not hold this "
+            "answer; name another directory (--disk-dir), or lower --max-context");
+    }
     if (result.finish == zse::engine::Finish::failed) {
         throw zse::Error(zse::ErrorCode::internal,
                          "the model's logits are no numbers; the file may be damaged");
@@ -138,6 +144,15 @@ void print_stats(const Answer& result, const zse::AnyEngine& engine, const zse::
                    "damaged, {} not written, {} to be written\n",
                    store.blocks(), store.layout().slots, counts.found, counts.fetched, counts.written,
                    counts.evicted, counts.eviction, counts.damaged, counts.skipped, prompts->waiting());
+    }
+    print_traffic(stderr, engine.tier_traffic());
+    if (const auto& streamed = counters.streamed; streamed.fetches != 0) {
+        fmt::print(
+            stderr,
+            "streamed: {} layers and tiles, {} rows of the embedding, {}; {} had arrived when they were "
+            "needed, {} were waited for, {} were read twice\n",
+            streamed.fetches, streamed.rows, zse::human(streamed.bytes), streamed.hits, streamed.misses,
+            streamed.retries);
     }
     print_memory(stderr, engine, loaded);
 }
@@ -183,7 +198,9 @@ void print_json(const Answer& result, const zse::AnyEngine& engine, const zse::m
     out["generated_tokens"] = result.tokens.size();
     out["prompt_tokens_per_second"] = result.prompt_rate();
     out["generation_tokens_per_second"] = result.generation_rate();
+    out["tiers"] = json_of(engine.tier_traffic());
     out["prompt_cache"] = prompts_of(engine);
+    out["streamed"] = json_of(engine.counters().streamed);
     out["engine"] = engine.description();
     out["planned"] = json_of(engine.plan());
     out["held"] = held_by(engine.ledger());

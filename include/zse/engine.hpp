@@ -92,21 +92,33 @@ private:
                     model::state_groups<K, A::cut>(spec, r.options.limits), r.options, r.identity),
           team_(r.options.limits.threads),
           scratch_(arena(placement().of_compute(), memory::Kind::scratch)),
-          weights_(file, spec, placement(),
-                   {arena(memory::Tier::gpu, memory::Kind::weights),
-                    arena(memory::Tier::host, memory::Kind::weights)},
-                   control(), team_, *r.options.isa, r.options.progress),
+          weights_(file, spec, placement(), weight_arenas(r), control(), team_, *r.options.isa,
+                   r.options.progress),
           places_(control().template take<model::LayerPlace>(spec.layers)),
           codecs_(codecs(typename kv::Codecs<K>::Pairs{}, *r.options.isa)),
           executor_(team_, scratch_.data(),
                     scratch_.size() - r.options.limits.threads * r.plan.scratch_per_thread,
                     r.plan.scratch_per_thread) {
         model::state_groups<K, A::cut>(spec, r.options.limits, places_);
-        const Bytes bytes = model::ControlLayout::bucket_bytes(model::Llama<A>::operations(spec, limits()));
+        const Bytes bytes =
+            model::ControlLayout::bucket_bytes(model::Llama<A>::operations(spec, limits()) +
+                                               model::WeightLayout<W>::ring(spec, placement()).operations());
         for (std::uint32_t i = 0; i < model::ControlLayout::buckets(limits()); ++i) {
             captured_.emplace_back(control().template take<std::byte>(bytes));
             note_uncaptured(bytes);
         }
+    }
+
+    /// What the plan has for weights in each tier.
+    [[nodiscard]] model::WeightArenas weight_arenas(const Resolved& r) const {
+        const model::RingLayout ring = model::WeightLayout<W>::ring(spec(), placement());
+        model::WeightArenas arenas;
+        arenas.gpu = arena(memory::Tier::gpu, memory::Kind::weights);
+        arenas.host = arena(memory::Tier::host, memory::Kind::weights);
+        if (ring.images() == 0) return arenas;
+        arenas.disk = disk_arena(memory::Kind::weights, ring.disk_bytes, r.options.disk_directory);
+        arenas.staging = arena(memory::Tier::host, memory::Kind::staging, ring.staging_bytes());
+        return arenas;
     }
 
     static constexpr void accept(const ModelSpec& spec, const Limits& limits) {
@@ -116,9 +128,20 @@ private:
         if (const std::string_view wrong = model::defect(limits); !wrong.empty()) {
             throw Error(ErrorCode::usage, text("the limits make no plan: ", wrong));
         }
+        if (limits.kv_disk_tokens != 0 && !tiers::has<T, memory::Tier::disk>) {
+            throw Error(ErrorCode::usage,
+                        text("keys and values on disk need an engine that has that tier; this one is on ",
+                             T::spelling.view()));
+        }
         if (limits.gpu_layers != 0 && !tiers::has<T, memory::Tier::gpu>) {
             throw Error(ErrorCode::usage,
                         text("layers in the gpu tier need an engine that has one; this one is on ",
+                             T::spelling.view()));
+        }
+        if ((limits.disk_layers != 0 || limits.disk_output) && !tiers::has<T, memory::Tier::disk>) {
+            throw Error(ErrorCode::usage,
+                        text("weights in the disk tier need an engine that has one, such as one on "
+                             "tiers::chain<tiers::host, tiers::disk>; this one is on ",
                              T::spelling.view()));
         }
         accept_groups(spec, typename kv::Codecs<K>::Pairs{});
@@ -152,9 +175,16 @@ private:
     /// A layer of a group, `index` among its layers.
     [[nodiscard]] kv::LayerCache cache(const kv::PagePool& pool, const kv::PageLayout& layout,
                                        std::uint8_t codec, std::uint32_t index) const noexcept {
-        return {{pool.base() + index * layout.layer_bytes(), layout.page_bytes(), layout},
-                codecs_[codec].k,
-                codecs_[codec].v};
+        kv::LayerPages pages{nullptr, layout.page_bytes(), layout};
+        if (const kv::TieredPages* const tiers = pool.tiers(); tiers != nullptr) {
+            pages.places = tiers->places();
+            pages.layer_at = index * layout.layer_bytes();
+            pages.staged = tiers->staged(index);
+            pages.staged_bytes = kv::TieredPages::slice_bytes(layout);
+        } else {
+            pages.pool = pool.base() + index * layout.layer_bytes();
+        }
+        return {pages, codecs_[codec].k, codecs_[codec].v};
     }
 
     /// The cache of every layer, for a forward pass.
@@ -171,6 +201,8 @@ private:
             state.rows.segments = engine.segments(number, rows.segments.size());
             state.window = group.keeping.window;
             state.cache = engine.cache(pages.pool, group.layout, group.codecs.recent, index);
+            state.tiers = group.spread.disk != 0 ? pages.pool.tiers() : nullptr;
+            state.index = index;
             if (group.keeping.old) {
                 state.old = engine.cache(pages.old_pool, group.old_layout, group.old_codec(), index);
             }
@@ -194,6 +226,7 @@ private:
         const std::uint32_t bucket = generates ? exec::Buckets::of(batch.rows.rows) : exec::Buckets::none;
         if (bucket < captured_.size() && captured_[bucket].complete()) {
             captured_[bucket].run(executor_);
+            finish_streaming();
             return count_step(true);
         }
         if (bucket < captured_.size()) executor_.capture(captured_[bucket]);
@@ -202,7 +235,15 @@ private:
         executor_.close();
         scratch_.uses(executor_.used());
         if (bucket < captured_.size()) note_captured(captured_[bucket].bytes());
+        finish_streaming();
         count_step(false);
+    }
+    /// Throws unreadable where a layer did not come back from the disk tier.
+    void finish_streaming() {
+        model::WeightRing* const ring = weights_.ring();
+        if (ring == nullptr) return;
+        note_streamed(ring->counts());
+        if (const std::optional<Error> failure = ring->failure()) throw Error(*failure);
     }
     /// Where a sequence enters a new stretch, the tokens that it leaves behind get their old codec, or the heavy ones of
     /// them are kept.

@@ -289,7 +289,7 @@ TEST_F(Plan, RunHoldsTheSplitThatWasPlanned) {
     const std::string options = tiny() + " -c 64 ";
     const std::string run = "run -t 1 " + options + "'the band' --raw --max-tokens 6 --json ";
     const json all = zse(run).json();
-    const std::string tiers = "--gpu-mem 1MB --host-mem 2MB -ngl 2 ";
+    const std::string tiers = "--gpu-mem 1MB --host-mem 2MB -ngl 1 ";
     const json split = zse(run + tiers).json();
     EXPECT_EQ(split["tokens"], all["tokens"]);
     EXPECT_EQ(split["held"], split["planned"]);

@@ -76,22 +76,23 @@ TEST(ConfigFile, TheSeedsVllmFileGivesItsOptions) {
                                      {"enforce-eager", "false"},
                                      {"step-tokens", "4096"},
                                      {"max-batch", "256"},
+                                     {"swap-space", "4"},
                                  }));
     std::map<std::string, std::uint32_t> noted;
     for (const auto& setting : source) {
         if (!setting.note.empty()) noted.emplace(setting.key, setting.origin.line);
     }
     EXPECT_EQ(noted, (std::map<std::string, std::uint32_t>{
-                         {"quantization", 3}, {"trust_remote_code", 10}, {"dtype", 11}, {"swap_space", 12}}))
+                         {"quantization", 3}, {"trust_remote_code", 10}, {"dtype", 11}}))
         << "what has no effect is said, and nothing else";
 }
 
 TEST(ConfigFile, ValuesWithoutEffectThatNothingHindersAreQuiet) {
     const Source source =
         config::read_text("t.yaml",
-                          "trust_remote_code: false\ndtype: auto\nswap_space: 0\ntensor_parallel_size: 1\n"
+                          "trust_remote_code: false\ndtype: auto\ntensor_parallel_size: 1\n"
                           "enable_chunked_prefill: true\nmax_loaded_models: 1\n");
-    EXPECT_EQ(source.size(), 6u);
+    EXPECT_EQ(source.size(), 5u);
     for (const auto& setting : source) EXPECT_EQ(setting.note + setting.value, "") << setting.key;
 }
 

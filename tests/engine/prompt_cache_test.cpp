@@ -93,7 +93,7 @@ TEST(PromptCache, AChangedTokenHidesAllBehindIt) {
 TEST(PromptCache, SequencesThatRunTogetherShareTheirPages) {
     const auto prompt = support::tiny_prompt(2, 160);
     zse::Limits limits{.context = 400, .batch = 4, .step_tokens = 64, .prompt_cache = true};
-    limits.gpu_layers = 2;
+    limits.gpu_layers = 1;
     const auto engine = tiny().open<Layers>(limits);
     const RequestId first = engine->submit(request(prompt, 40, 1));
     for (int i = 0; i < 3; ++i) engine->step();  // its prompt

@@ -160,7 +160,7 @@ TEST(Advice, AKvShortageAndAnActivationSpikeGetOppositeAdvice) {
 
 TEST(Advice, FewerGpuLayersWhereTheCardIsFull) {
     const auto& spec = models::llama3_8b;
-    const Setting setting = asking({.context = 2048, .gpu_layers = 33});
+    const Setting setting = asking({.context = 2048, .gpu_layers = 32});
     const Budget budget = stated(GB(30), GB(10));
     const Advice advice = advise(planner(spec), setting, budget, proposals(spec));
     EXPECT_EQ(advice.lack.tier, Tier::gpu);

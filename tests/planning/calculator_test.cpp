@@ -181,17 +181,17 @@ TEST(Calculator, AsFewLayersAsPossibleAreOffloaded) {
             return plan(with(setting, [&](Limits& l) { l.gpu_layers = count; }));
         };
         EXPECT_TRUE(budget.holds(at(*most)));
-        if (*most <= spec.layers) {
+        if (*most < spec.layers) {
             EXPECT_FALSE(budget.holds(at(*most + 1))) << gpu;
         }
         EXPECT_GE(*most, before);
         before = *most;
     }
-    EXPECT_EQ(before, spec.layers + 1);
+    EXPECT_EQ(before, spec.layers);
     EXPECT_EQ(offloaded(before, spec.layers), 0u);
-    EXPECT_EQ(offloaded(9, 32), 24u);
-    EXPECT_EQ(offloaded(1, 32), 32u) << "the output matrix is no layer";
+    EXPECT_EQ(offloaded(8, 32), 24u);
     EXPECT_EQ(offloaded(0, 32), 32u);
+    EXPECT_EQ(offloaded(99, 32), 0u);
     EXPECT_FALSE(most_gpu_layers(plan, setting, stated(GB(4), GB(4)), spec.layers).has_value());
 }
 
@@ -370,11 +370,11 @@ TEST(Rough, NumbersThatContradictEachOtherAreRefused) {
 // Rank 16 over all seven matrices of Llama-2-7B is 39,976,960 weights, the number that training tools print for it.
 TEST(Adapters, HaveTwoThinMatricesForEachOfSeven) {
     const auto& spec = models::llama2_7b;
-    const Placement placement{spec.layers, 0};
+    const Placement placement(spec.layers, {});
     EXPECT_EQ(adapter_bytes(spec, placement, {1, 16}, Tier::host), 2u * 39'976'960);
     EXPECT_EQ(adapter_bytes(spec, placement, {5, 16}, Tier::host), 10u * 39'976'960);
     EXPECT_EQ(adapter_bytes(spec, placement, {1, 8}, Tier::host), 39'976'960u);
-    const Placement split{spec.layers, 9};  // the output matrix and 8 layers
+    const Placement split(spec.layers, {.gpu_layers = 8});
     EXPECT_EQ(adapter_bytes(spec, split, {1, 16}, Tier::gpu),
               adapter_bytes(spec, placement, {1, 16}, Tier::host) / 4);
     Plan plan = Tiered::plan(spec, {.context = 512});
@@ -428,11 +428,11 @@ TEST(Shares, RoomForKv) {
 TEST(Shares, HugePagesFollowFromArenas) {
     EXPECT_EQ(32'768 * zse::memory::huge_page, GiB(64));
     const Plan plan = Tiered::plan(models::llama3_8b, {.context = 8192});
-    const std::uint64_t pages = huge_pages(plan, Tier::host);
+    const std::uint64_t pages = plan.huge_pages_in(Tier::host);
     EXPECT_LE(pages * zse::memory::huge_page, plan.host.total());
     EXPECT_GT((pages + 2) * zse::memory::huge_page, plan.host.total())
         << "only arenas below 2 MiB are left out";
-    EXPECT_EQ(huge_pages(plan, Tier::gpu), 0u);
+    EXPECT_EQ(plan.huge_pages_in(Tier::gpu), 0u);
 }
 
 // Row 7 and 8: weights stay as they are whatever the context and the batch; KV is linear in both.

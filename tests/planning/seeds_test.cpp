@@ -143,7 +143,7 @@ static_assert(kv_of(models::llama3_70b, 131'072) == 42'949'672'960);
 /// A model whose layers are as large as stated, and nothing else: for formulas about layers.
 Planner of_layers(std::uint32_t layers, Bytes layer, Bytes cache) {
     return [=](const Setting& setting) {
-        const Placement placement{layers, setting.limits.gpu_layers};
+        const Placement placement(layers, setting.limits);
         Plan plan;
         for (std::uint32_t i = 0; i < layers; ++i) {
             plan[placement.of_layer(i)][Kind::weights] += layer;
@@ -358,7 +358,7 @@ static_assert(models::llama2_7b.parameters() * 2 <= Engine<>::plan(models::llama
 TEST(Seeds, HugePagesOfSeed002AreSixtyFourGibibytesC23) {
     EXPECT_EQ(32'768 * zse::memory::huge_page, GiB(64));
     const Plan plan = Engine<weights::nf4<64>>::plan(models::llama3_70b, {.context = 8'192});
-    const std::uint64_t pages = huge_pages(plan, Tier::host);
+    const std::uint64_t pages = plan.huge_pages_in(Tier::host);
     EXPECT_NEAR(static_cast<double>(pages),
                 static_cast<double>(plan.total()) / static_cast<double>(zse::memory::huge_page), 3);
     EXPECT_LT(pages, 32'768u);

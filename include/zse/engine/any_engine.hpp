@@ -7,12 +7,14 @@
 #include <zse/engine/vocabulary.hpp>
 #include <zse/kv/prompt_tier.hpp>
 #include <zse/memory/arena.hpp>
+#include <zse/memory/disk_arena.hpp>
 #include <zse/model/planner.hpp>
 #include <zse/sampling/stop.hpp>
 #include <zse/tokenizer/stream_decoder.hpp>
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <memory>
 #include <new>
 #include <optional>
@@ -82,7 +84,8 @@ public:
 
     /// Computes one step: admits, runs the forward pass on at most limits().step_tokens rows, chooses tokens.
     /// Returns what happened, valid until the next step; empty, with idle(), where nothing is left to do.
-    /// Between admissions it allocates nothing.
+    /// Between admissions it allocates nothing. Throws unreadable where weights in the disk tier cannot be read: the
+    /// requests of the step have then ended without a token from it, and the others go on with the next step.
     std::span<const Event> step() {
         events_.clear();
         if (prompts_) prompts_->pump();
@@ -90,7 +93,19 @@ public:
         const std::span<const scheduler::Chunk> chunks = scheduler_.next();
         if (chunks.empty()) return events_;
         const model::Batch batch = gather(chunks);
-        forward(batch, logits());
+        for (const scheduler::Chunk& chunk : chunks)
+            pages_.need(chunk.slot, chunk.first_position + chunk.rows);
+        pages_.start();
+        try {
+            forward(batch, logits());
+        } catch (...) {
+            abandon(chunks);
+            throw;
+        }
+        if (pages_.failed()) {
+            lose_disk();
+            return events_;
+        }
         note_use(batch);
         ++counters_.steps;
         counters_.rows += batch.rows.rows;
@@ -144,6 +159,14 @@ public:
         }
         return use;
     }
+    /// Pages that changed their tier since open, in all groups of layers.
+    [[nodiscard]] kv::TierTraffic tier_traffic() const noexcept {
+        kv::TierTraffic sum;
+        for (const Spread& spread : spread_) {
+            if (spread.tiers != nullptr) sum += spread.tiers->traffic();
+        }
+        return sum;
+    }
     /// The file behind the prompt cache, or none.
     [[nodiscard]] const kv::PromptTier* prompts() const noexcept { return prompts_ ? &*prompts_ : nullptr; }
     [[nodiscard]] const scheduler::Counts& scheduling() const noexcept { return scheduler_.counts(); }
@@ -166,6 +189,7 @@ protected:
           mapping_(options.mapping),
           vocabulary_(std::move(vocabulary)),
           kv_(page_arenas()),
+          spread_(spread_arenas(options)),
           logits_(arena(placement().of_compute(), memory::Kind::logits)),
           sampling_(arena(memory::Tier::host, memory::Kind::sampling)),
           page_tables_(arena(memory::Tier::host, memory::Kind::page_tables)),
@@ -208,7 +232,14 @@ protected:
     [[nodiscard]] memory::Arena arena(memory::Tier tier, memory::Kind kind, Bytes bytes) const {
         return memory::Arena(ledger().reserve(tier, kind, bytes).value(), mapping_);
     }
-    [[nodiscard]] model::Placement placement() const noexcept { return {spec_.layers, limits_.gpu_layers}; }
+    /// A file of so many bytes in the disk tier; an empty directory stands for that of temporary files.
+    [[nodiscard]] memory::DiskArena disk_arena(memory::Kind kind, Bytes bytes,
+                                               const std::filesystem::path& directory) const {
+        std::error_code none;  // then there is no such directory either
+        return memory::DiskArena(ledger().reserve(memory::Tier::disk, kind, bytes).value(),
+                                 directory.empty() ? std::filesystem::temp_directory_path(none) : directory);
+    }
+    [[nodiscard]] model::Placement placement() const noexcept { return {spec_.layers, limits_}; }
     [[nodiscard]] const model::StateGroups& groups() const noexcept { return groups_; }
     [[nodiscard]] const kv::Sequences& pages() const noexcept { return pages_; }
     /// The segments of the batch that is computed, with the pages of a group of layers.
@@ -219,6 +250,8 @@ protected:
     void count_step(bool replayed) noexcept {
         ++(replayed ? counters_.replayed_steps : counters_.eager_steps);
     }
+    /// What has come from the disk tier so far.
+    void note_streamed(const model::RingCounts& counts) noexcept { counters_.streamed = counts; }
     /// Room for a captured step in the control arena, and what of it is filled.
     void note_uncaptured(Bytes bytes) noexcept { uncaptured_ += bytes; }
     void note_captured(Bytes bytes) noexcept { uncaptured_ -= bytes; }
@@ -302,10 +335,12 @@ private:
         memory::Carver carver(page_tables_.bytes());
         std::vector<kv::GroupPages> made;
         std::size_t next = 0;
-        const auto pool = [&](std::uint64_t count, Bytes page_bytes) {
+        const auto pool = [&](std::uint64_t count, Bytes page_bytes, kv::TieredPages* tiers = nullptr) {
             const auto free = carver.take<kv::PageIndex>(count);
-            return kv::PagePool(free, carver.take<kv::PagePool::Holders>(count), kv_[next++].data(),
-                                page_bytes);
+            const auto holders = carver.take<kv::PagePool::Holders>(count);
+            std::byte* const base = kv_[next++].data();
+            return tiers != nullptr ? kv::PagePool(free, holders, *tiers, page_bytes)
+                                    : kv::PagePool(free, holders, base, page_bytes);
         };
         const auto tables = [&](std::uint64_t entries) {
             const auto room = carver.take<kv::PageIndex>(limits_.batch * entries);
@@ -319,7 +354,8 @@ private:
         for (const model::StateGroup& group : groups_.all()) {
             kv::GroupPages& pages = made.emplace_back();
             pages.keeping = group.keeping;
-            pages.pool = pool(group.pages, group.layout.page_bytes());
+            pages.pool = pool(group.pages, group.layout.page_bytes(),
+                              tiered(made.size() - 1, kv_[next].data(), carver));
             pages.tables = tables(group.keeping.entries(limits_.context));
             if (!group.keeping.old) continue;
             const std::uint64_t entries = group.keeping.old_pages(limits_.context);
@@ -334,6 +370,57 @@ private:
         return kv::Sequences(std::move(made), prefixes);
     }
 
+    /// What a group whose pages lie in several tiers holds beyond its first one.
+    struct Spread {
+        memory::Arena host, staging;
+        memory::DiskArena disk;
+        std::unique_ptr<kv::TieredPages> tiers;
+    };
+    [[nodiscard]] std::vector<Spread> spread_arenas(const engine::Options& options) {
+        std::vector<Spread> made;
+        for (const model::StateGroup& group : groups_.all()) {
+            Spread& spread = made.emplace_back();
+            if (!group.spread.spread()) continue;
+            eviction_ = options.eviction;
+            const memory::PoolPlan& pool = plan_.pools[made.size() - 1];  // such groups have one pool each
+            spread.host = arena(memory::Tier::host, memory::Kind::kv, pool.host_bytes());
+            spread.staging = arena(memory::Tier::host, memory::Kind::staging, pool.staging_bytes);
+            spread.disk = disk_arena(memory::Kind::kv, pool.disk_bytes(), options.disk_directory);
+            if (pool.disk_pages != 0 && transfers_ == nullptr) {
+                transfers_ = std::make_unique<memory::Transfers>(2, 256);
+            }
+        }
+        return made;
+    }
+    /// The places of a group's pages, of which those of the first tier are at `first`; null where that has them all.
+    [[nodiscard]] kv::TieredPages* tiered(std::size_t number, std::byte* first, memory::Carver& carver) {
+        const model::StateGroup& group = groups_.groups[number];
+        if (!group.spread.spread()) return nullptr;
+        Spread& spread = spread_[number];
+        const kv::TieredPages::Parts parts{first, spread.host.data(), &spread.disk, spread.staging.data(),
+                                           transfers_.get()};
+        spread.tiers = std::make_unique<kv::TieredPages>(carver, group.layout, group.spread, parts, eviction_,
+                                                         model::pages_of_a_step(limits_));
+        return spread.tiers.get();
+    }
+    /// The disk tier lost pages: the last step counts for nothing, and all goes on without that tier, from the tokens
+    /// that are known. Requests that memory alone cannot hold fail.
+    void lose_disk() {
+        ++counters_.lost_tiers;
+        scheduler_.give_up_pages();
+        pages_.close_disk();
+        for (scheduler::Slot slot = 0; slot < slots_.size(); ++slot) {
+            if (!slots_[slot].active || pages_.could_hold(scheduler_.most_tokens(slot))) continue;
+            events_.push_back({slots_[slot].id, -1, {}, engine::Finish::failed});
+            release(slot);
+        }
+        std::erase_if(waiting_, [&](const auto& entry) {
+            if (pages_.could_hold(demand_of(entry.second, entry.first).most_tokens)) return false;
+            scheduler_.withdraw(entry.first);
+            events_.push_back({entry.first, -1, {}, engine::Finish::failed});
+            return true;
+        });
+    }
     void open_prompts(const std::filesystem::path& directory, const Identity& identity) {
         if (directory.empty() != (limits_.prompt_cache_disk == 0)) {
             throw Error(ErrorCode::usage,
@@ -440,6 +527,15 @@ private:
         prompt_cache_.uses(pages_.prefixes().used_bytes(prompt_cache_.size()));
         std::size_t arena = 0;
         for (const kv::GroupPages& group : pages_.groups()) {
+            if (const kv::TieredPages* const tiers = group.pool.tiers(); tiers != nullptr) {
+                Spread& spread = spread_[arena];
+                const auto [first, host, disk] = tiers->used();
+                kv_[arena++].uses(first * group.pool.page_bytes());
+                spread.host.uses(host * group.pool.page_bytes());
+                spread.disk.uses(disk * plan_.pools[arena - 1].disk_page_bytes);
+                spread.staging.uses(tiers->staging_used());
+                continue;
+            }
             kv_[arena++].uses(group.pool.used() * group.pool.page_bytes());
             if (group.keeping.old) kv_[arena++].uses(group.old_pool.used() * group.old_pool.page_bytes());
         }
@@ -558,7 +654,12 @@ private:
         ended_.clear();
     }
 
-    void release(scheduler::Slot index) {
+    /// A step has failed, and what it wrote is worth nothing: its requests end, and their pages are free.
+    void abandon(std::span<const scheduler::Chunk> chunks) noexcept {
+        for (const scheduler::Chunk& chunk : chunks) release(chunk.slot);
+    }
+
+    void release(scheduler::Slot index) noexcept {
         slots_[index].active = false;
         scheduler_.finish(index);
         note_pages();
@@ -571,6 +672,9 @@ private:
     memory::Mapping mapping_;
     std::shared_ptr<const engine::Vocabulary> vocabulary_;
     std::vector<memory::Arena> kv_;  ///< one for each pool of the plan
+    kv::Eviction eviction_ = kv::Eviction::lru;
+    std::unique_ptr<memory::Transfers> transfers_;
+    std::vector<Spread> spread_;  ///< one for each group
     memory::Arena logits_, sampling_, page_tables_, prompt_cache_, control_;
     memory::Carver prompt_carver_, control_carver_;
     std::uint64_t table_entries_ = 0;

@@ -18,7 +18,10 @@ struct Options {
     model::LoadProgress progress;  ///< told while weights are read
     memory::Mapping mapping;       ///< pages of the system that memory is taken on
     scheduler::Admission admission = scheduler::Admission::prompt;  ///< when a request may begin
+    /// The directory of files of the disk tier; empty: where the system keeps temporary files.
+    std::filesystem::path disk_directory;
     std::optional<kernels::Isa> isa;  ///< kernels of this instruction set; none: the widest of the processor
+    kv::Eviction eviction = kv::Eviction::lru;  ///< which pages leave a tier that is full
     /// Where the file of Limits::prompt_cache_disk is; made where it is missing. One engine at a time has the file of a
     /// model; models and settings have files of their own.
     std::filesystem::path prompt_cache_directory{};

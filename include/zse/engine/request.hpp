@@ -2,6 +2,7 @@
 // What a caller asks of an engine, and what it is told while the engine works.
 #pragma once
 
+#include <zse/model/weight_ring.hpp>
 #include <zse/sampling/sampler.hpp>
 #include <zse/scheduler/scheduler.hpp>
 
@@ -88,6 +89,8 @@ struct Counters {
     std::uint64_t replayed_steps = 0;  ///< that ran as they were captured
     std::uint64_t eager_steps =
         0;  ///< that were enqueued anew: prompts, batches of no captured size, the first of each
+    std::uint64_t lost_tiers = 0;  ///< times that a disk failed, and the engine went on without it
+    model::RingCounts streamed;    ///< layers that came from the disk tier
 };
 
 }  // namespace engine

@@ -6,6 +6,7 @@
 #include <zse/kernels/rows.hpp>
 #include <zse/kv/kernels.hpp>
 #include <zse/kv/page.hpp>
+#include <zse/kv/tiered_pages.hpp>
 
 #include <cstring>
 #include <span>
@@ -112,9 +113,11 @@ struct LayerState {
     LayerCache cache;
     LayerCache old;  ///< of tokens below a segment's boundary, where they have another codec
     BatchRows rows;
-    std::uint32_t window = 0;  ///< a row sees this many tokens, itself included; 0: all
-    Mass mass;                 ///< what is summed, if anything
-    std::size_t mass_at = 0;   ///< floats from a segment's sums to those of this layer
+    std::uint32_t window = 0;      ///< a row sees this many tokens, itself included; 0: all
+    Mass mass;                     ///< what is summed, if anything
+    std::size_t mass_at = 0;       ///< floats from a segment's sums to those of this layer
+    TieredPages* tiers = nullptr;  ///< pages that may lie on disk, from where attention has them staged
+    std::uint32_t index = 0;       ///< of this layer among those of its group
 
     [[nodiscard]] constexpr bool has_old() const noexcept { return old.pages.layout.kv_heads != 0; }
 };

@@ -83,14 +83,31 @@ struct PageLayout {
 /// Index of a page in its pool.
 using PageIndex = std::uint32_t;
 
+/// Where a page lies that may change its tier: its address in memory, or its slot on disk.
+using PagePlace = std::uint64_t;
+/// Set in the place of a page on disk; no address has this bit.
+inline constexpr PagePlace place_on_disk = PagePlace{1} << 63;
+
 /// The pages of one layer in host memory. Trivially copyable; knows nothing of sequences.
 struct LayerPages {
     std::byte* pool = nullptr;  ///< first byte of this layer in page 0
     Bytes page_bytes = 0;
     PageLayout layout;
+    const PagePlace* places = nullptr;  ///< `[pages]`, of whole pages; none: pages lie one after the other
+    Bytes layer_at = 0;                 ///< of this layer in a page that has a place
+    std::byte* staged = nullptr;        ///< this layer of the pages on disk, slot by slot
+    Bytes staged_bytes = 0;             ///< from slot to slot
 
     [[nodiscard]] constexpr std::byte* head(PageIndex page, std::size_t kv_head) const noexcept {
-        return pool + page * page_bytes + kv_head * layout.head_bytes();
+        return layer(page) + kv_head * layout.head_bytes();
+    }
+
+private:
+    [[nodiscard]] constexpr std::byte* layer(PageIndex page) const noexcept {
+        if (places == nullptr) return pool + page * page_bytes;
+        const PagePlace place = places[page];
+        if ((place & place_on_disk) != 0) return staged + (place & ~place_on_disk) * staged_bytes;
+        return reinterpret_cast<std::byte*>(place) + layer_at;
     }
 };
 

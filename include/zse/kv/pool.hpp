@@ -6,6 +6,7 @@
 #include <zse/core/error.hpp>
 #include <zse/kv/keeping.hpp>
 #include <zse/kv/page.hpp>
+#include <zse/kv/tiered_pages.hpp>
 
 #include <cstring>
 #include <span>
@@ -31,11 +32,24 @@ public:
         }
     }
 
-    [[nodiscard]] std::size_t capacity() const noexcept { return free_.size(); }
+    /// A pool whose pages lie in several tiers, which outlive it.
+    PagePool(std::span<PageIndex> free, std::span<Holders> holders, TieredPages& tiers,
+             Bytes page_bytes) noexcept
+        : PagePool(free, holders, nullptr, page_bytes) {
+        tiers_ = &tiers;
+    }
+
+    [[nodiscard]] std::size_t capacity() const noexcept { return free_.size() - retired_; }
     [[nodiscard]] std::size_t available() const noexcept { return count_; }
     [[nodiscard]] std::size_t used() const noexcept { return capacity() - count_; }
     [[nodiscard]] Bytes page_bytes() const noexcept { return page_bytes_; }
     [[nodiscard]] std::byte* base() const noexcept { return base_; }
+    /// Where the pages lie, or null where they all lie behind base().
+    [[nodiscard]] TieredPages* tiers() const noexcept { return tiers_; }
+    /// The bytes of a page; of one in several tiers, while it is in memory.
+    [[nodiscard]] std::byte* at(PageIndex page) const noexcept {
+        return tiers_ != nullptr ? tiers_->at(page) : base_ + page * page_bytes_;
+    }
 
     /// A free page. The caller has checked available().
     PageIndex take() noexcept {
@@ -44,19 +58,33 @@ public:
         return page;
     }
     /// One more sequence holds the page.
-    void share(PageIndex page) noexcept { ++holders_[page]; }
+    void share(PageIndex page) noexcept {
+        ++holders_[page];
+        if (tiers_ != nullptr) tiers_->count(page);
+    }
     [[nodiscard]] bool shared(PageIndex page) const noexcept { return holders_[page] > 1; }
     [[nodiscard]] std::size_t holders(PageIndex page) const noexcept { return holders_[page]; }
     /// One sequence less holds the page; the last one frees it.
     void give_back(PageIndex page) noexcept {
-        if (--holders_[page] == 0) free_[count_++] = page;
+        if (--holders_[page] != 0) return;
+        if (tiers_ != nullptr) tiers_->forget(page);
+        free_[count_++] = page;
     }
-    /// A page of one's own with the bytes of a shared one, of which one sequence lets go.
-    PageIndex copy(PageIndex from) noexcept {
+    /// A page of one's own with the bytes of a shared one, of which one sequence lets go. It is entry `entry` of both.
+    PageIndex copy(PageIndex from, std::size_t entry = 0) noexcept {
         const PageIndex to = take();
-        if (base_ != nullptr) std::memcpy(base_ + to * page_bytes_, base_ + from * page_bytes_, page_bytes_);
+        if (tiers_ != nullptr) {
+            for (const PageIndex page : {from, to}) tiers_->pin(page, static_cast<std::uint32_t>(entry));
+            for (const PageIndex page : {from, to}) tiers_->bring(page);
+        }
+        if (tiers_ != nullptr || base_ != nullptr) std::memcpy(at(to), at(from), page_bytes_);
         give_back(from);
         return to;
+    }
+    /// Never gives out `pages` pages any more. All are free.
+    void retire(std::size_t pages) noexcept {
+        count_ -= pages;
+        retired_ += pages;
     }
 
     /// Puts the free pages in another order, so that a test can show that placement changes no bit.
@@ -71,8 +99,10 @@ private:
     std::span<PageIndex> free_;
     std::span<Holders> holders_;
     std::size_t count_ = 0;
+    std::size_t retired_ = 0;
     std::byte* base_ = nullptr;
     Bytes page_bytes_ = 0;
+    TieredPages* tiers_ = nullptr;
 };
 
 /// The pages of one sequence in one pool, in order of position, over memory of the caller.
@@ -143,7 +173,7 @@ public:
         for (std::size_t i = first; i < last; ++i) {
             if (!pool.shared(pages_[i])) continue;
             const PageIndex from = pages_[i];
-            const PageIndex to = pool.copy(from);
+            const PageIndex to = pool.copy(from, i);
             for (std::size_t entry = 0; entry < count_; ++entry) {
                 if (pages_[entry] == from) pages_[entry] = to;
             }

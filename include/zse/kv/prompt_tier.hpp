@@ -60,8 +60,11 @@ public:
         }
         store_.touch(last);
         const std::size_t first = adopted / page_tokens;
+        if (blocks > first)
+            blocks = first + std::min<std::size_t>(blocks - first, sequences_->free_in_memory());
         const auto most = static_cast<std::uint32_t>(blocks * page_tokens);
         if (most <= adopted || !sequences_->reserve(slot, adopted, most)) return adopted;
+        sequences_->fill(slot, adopted, most);
         const auto deliver = [&](std::size_t i, std::span<const std::byte> bytes) noexcept {
             const auto page = [&](std::uint32_t g) noexcept {
                 return sequences_->groups()[g].tables[slot].data()[first + i];
@@ -99,7 +102,7 @@ private:
     static void for_each_page(const std::vector<GroupPages>& groups, const Page& page, const Body& body) {
         for (std::uint32_t g = 0; g < groups.size(); ++g) {
             const PagePool& pool = groups[g].pool;
-            body(std::span(pool.base() + page(g) * pool.page_bytes(), pool.page_bytes()));
+            body(std::span(pool.at(page(g)), pool.page_bytes()));
         }
     }
     void queue(PrefixCache::Block block) noexcept {
@@ -136,6 +139,13 @@ private:
             return unqueue(), true;
         }
         const auto page = [&](std::uint32_t g) noexcept { return known.page(block, g); };
+        for (std::uint32_t g = 0; g < sequences_->groups().size(); ++g) {
+            const TieredPages* const tiers = sequences_->groups()[g].pool.tiers();
+            if (tiers == nullptr || tiers->in_memory(page(g))) continue;
+            store_
+                .count_skipped();  // it waited too long: a page that left memory is not brought back for this
+            return unqueue(), true;
+        }
         const PromptStore::Put put = store_.put(
             parent, tokens,
             [&](std::span<std::byte> to) noexcept {

@@ -5,6 +5,7 @@
 #include <zse/kv/pool.hpp>
 #include <zse/kv/prefix_cache.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -151,6 +152,79 @@ public:
         return true;
     }
 
+    /// A new step begins: pages may change their tier.
+    void begin_step() noexcept {
+        for (const GroupPages& group : groups_) {
+            if (group.pool.tiers() != nullptr) group.pool.tiers()->begin_step();
+        }
+    }
+    /// The step reads the tokens below `tokens` of a sequence and writes those from `first` on: their pages do not give
+    /// way to others.
+    void pin(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
+        for_each_tiered(
+            slot, tokens,
+            [&](TieredPages& tiers, PageIndex page, std::uint32_t entry, std::uint32_t page_tokens) {
+                if (entry < first / page_tokens) {
+                    tiers.touch(page);
+                } else {
+                    tiers.pin(page, entry);
+                }
+            });
+    }
+    /// Brings the pages that the step writes to memory.
+    void bring(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
+        for_each_tiered(
+            slot, tokens,
+            [&](TieredPages& tiers, PageIndex page, std::uint32_t entry, std::uint32_t page_tokens) {
+                if (entry >= first / page_tokens) tiers.bring(page);
+            });
+    }
+    /// Pages of each group that memory has room for without others leaving it.
+    [[nodiscard]] std::uint64_t free_in_memory() const noexcept {
+        std::uint64_t least = std::numeric_limits<std::uint64_t>::max();
+        for (const GroupPages& group : groups_) {
+            if (group.pool.tiers() != nullptr) least = std::min(least, group.pool.tiers()->free_in_memory());
+        }
+        return least;
+    }
+    /// Gives the pages of tokens [first, tokens) of a sequence, whole ones, places in memory that is free, so that what was
+    /// computed before can be copied there.
+    void fill(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
+        for_each_tiered(
+            slot, tokens,
+            [&](TieredPages& tiers, PageIndex page, std::uint32_t entry, std::uint32_t page_tokens) {
+                if (entry >= first / page_tokens) tiers.fill(page, entry);
+            });
+    }
+    /// The step attends to the tokens below `tokens` of a sequence.
+    void need(Slot slot, std::uint64_t tokens) noexcept {
+        for_each_tiered(slot, tokens,
+                        [](TieredPages& tiers, PageIndex page, std::uint32_t /*entry*/,
+                           std::uint32_t /*page_tokens*/) { tiers.need(page); });
+    }
+    /// All was said that the step needs: what is on disk begins to come.
+    void start() noexcept {
+        for (const GroupPages& group : groups_) {
+            if (group.pool.tiers() != nullptr) group.pool.tiers()->start();
+        }
+    }
+    /// Whether a disk lost pages: nothing that was computed with them counts.
+    [[nodiscard]] bool failed() const noexcept {
+        return std::ranges::any_of(groups_, [](const GroupPages& group) {
+            return group.pool.tiers() != nullptr && group.pool.tiers()->failed();
+        });
+    }
+    /// Goes on without the disk. No sequence holds pages; what is cached is forgotten.
+    void close_disk() noexcept {
+        while (prefixes_.idle() > 0) drop_oldest();
+        for (GroupPages& group : groups_) {
+            TieredPages* const tiers = group.pool.tiers();
+            if (tiers == nullptr || tiers->closed()) continue;
+            tiers->close_disk();
+            group.pool.retire(tiers->tiers().disk);
+        }
+    }
+
     /// Gives back all pages of a sequence.
     void release(Slot slot) noexcept {
         const GroupPages& first = groups_.front();
@@ -231,6 +305,20 @@ public:
     }
 
 private:
+    /// Calls body(tiers, page, entry, page_tokens) for the pages of the tokens below `tokens` that may lie in several
+    /// tiers.
+    template <class Body>
+    void for_each_tiered(Slot slot, std::uint64_t tokens, const Body& body) noexcept {
+        for (const GroupPages& group : groups_) {
+            if (group.pool.tiers() == nullptr) continue;
+            const PageTable& table = group.tables[slot];
+            const std::uint64_t entries =
+                std::min<std::uint64_t>(group.keeping.entries(tokens), table.size());
+            for (std::uint32_t i = 0; i < entries; ++i) {
+                body(*group.pool.tiers(), table.data()[i], i, group.keeping.page_tokens);
+            }
+        }
+    }
     /// Pages that are free, or would be if the cache dropped what no sequence holds.
     [[nodiscard]] std::size_t available(const PagePool& pool) const noexcept {
         return pool.available() + prefixes_.idle();

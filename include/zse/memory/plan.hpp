@@ -77,8 +77,21 @@ struct PoolPlan {
     std::uint64_t pages = 0;
     Bytes page_bytes = 0;
     std::uint64_t sequence_pages = 0;  ///< pages of a sequence that fills its context
+    std::uint64_t host_pages = 0;      ///< of `pages`, those that a gpu tier leaves to the host
+    std::uint64_t disk_pages = 0;      ///< of `pages`, those that memory leaves to the disk
+    Bytes disk_page_bytes = 0;         ///< of a page there, padded to blocks
+    Bytes staging_bytes = 0;           ///< buffers in host memory through which pages go to disk and back
 
-    [[nodiscard]] constexpr Bytes bytes() const noexcept { return saturating_mul(pages, page_bytes); }
+    /// Bytes in `tier`; the two below those in the tiers behind it.
+    [[nodiscard]] constexpr Bytes bytes() const noexcept {
+        return saturating_mul(pages - host_pages - disk_pages, page_bytes);
+    }
+    [[nodiscard]] constexpr Bytes host_bytes() const noexcept {
+        return saturating_mul(host_pages, page_bytes);
+    }
+    [[nodiscard]] constexpr Bytes disk_bytes() const noexcept {
+        return saturating_mul(disk_pages, disk_page_bytes);
+    }
     friend constexpr bool operator==(const PoolPlan&, const PoolPlan&) = default;
 };
 
@@ -91,7 +104,9 @@ struct Plan {
     std::size_t pool_count = 0;
     Bytes kv_bytes_per_token = 0;  ///< codes and scales of one new token, all layers, without page padding
     Bytes scratch_per_thread = 0;  ///< the part of scratch that each thread has to itself
-    std::uint64_t parameters = 0;  ///< weights of the model, counted once
+    Bytes weights_staging = 0;     ///< the part of staging through which weights pass
+    std::array<std::uint64_t, tier_count> huge_pages{};  ///< see huge_pages_in()
+    std::uint64_t parameters = 0;                        ///< weights of the model, counted once
 
     constexpr TierPlan& operator[](Tier tier) noexcept {
         return tier == Tier::gpu ? gpu : (tier == Tier::host ? host : disk);
@@ -101,6 +116,10 @@ struct Plan {
     }
     [[nodiscard]] constexpr Bytes total() const noexcept {
         return saturating_add(saturating_add(gpu.total(), host.total()), disk.total());
+    }
+    /// Pages of 2 MiB that would hold the arenas of a tier that are large enough for them: what vm.nr_hugepages needs.
+    [[nodiscard]] constexpr std::uint64_t huge_pages_in(Tier tier) const noexcept {
+        return huge_pages[static_cast<std::size_t>(tier)];
     }
     /// Bytes of one kind in all tiers.
     [[nodiscard]] constexpr Bytes of(Kind kind) const noexcept {
@@ -124,6 +143,9 @@ struct Plan {
         TierPlan& part = (*this)[tier];
         part[kind] = saturating_add(part[kind], bytes);
         part[Kind::rounding] = saturating_add(part[Kind::rounding], arena_bytes(bytes) - bytes);
+        if (bytes < huge_page) return;
+        std::uint64_t& pages = huge_pages[static_cast<std::size_t>(tier)];
+        pages = saturating_add(pages, ceil_div(bytes, huge_page));
     }
 };
 
@@ -134,6 +156,8 @@ constexpr Plan operator+(const Plan& a, const Plan& b) noexcept {
         for (std::size_t i = 0; i < kind_count; ++i) {
             sum[tier].kinds[i] = saturating_add(sum[tier].kinds[i], b[tier].kinds[i]);
         }
+        const auto index = static_cast<std::size_t>(tier);
+        sum.huge_pages[index] = saturating_add(sum.huge_pages[index], b.huge_pages[index]);
     }
     sum.parameters += b.parameters;
     return sum;

@@ -26,6 +26,14 @@ struct host {
     static constexpr memory::Tier tier = memory::Tier::host;
 };
 
+/// Files without a name, in a directory that is chosen at open.
+struct disk {
+    static constexpr auto policy_family = policy::Family::tiers;
+    static constexpr policy::Sentence spelling{"tiers::disk"};
+    static constexpr std::string_view name = "disk";
+    static constexpr memory::Tier tier = memory::Tier::disk;
+};
+
 namespace detail {
 
 template <class First, class... Rest>
@@ -66,13 +74,17 @@ constexpr bool has = P::tier == T;
 template <class... P, memory::Tier T>
 constexpr bool has<chain<P...>, T> = ((P::tier == T) || ...);
 
-/// Whether the processor reaches all tiers of a policy, and host memory is one of them.
+/// Whether the processor reaches all tiers of a policy, on disk by way of memory, and host memory is one of them.
 template <class P>
 constexpr bool on_host = false;
 template <>
 inline constexpr bool on_host<host> = true;
 template <>
 inline constexpr bool on_host<chain<arena, host>> = true;
+template <>
+inline constexpr bool on_host<chain<host, disk>> = true;
+template <>
+inline constexpr bool on_host<chain<arena, host, disk>> = true;
 
 /// A chain of one tier is that tier.
 template <class T>

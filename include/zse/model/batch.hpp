@@ -19,6 +19,10 @@ struct Limits {
     std::uint32_t page_tokens = 16;  ///< 1, 8, 16 or 32
     std::uint64_t kv_tokens =
         0;  ///< tokens that the pages of all sequences hold together; 0: batch * context
+    /// Of those, tokens whose pages the gpu tier leaves to the host (without effect where layers lie in the host's), and
+    /// tokens whose pages memory leaves to the disk.
+    std::uint64_t kv_host_tokens = 0;
+    std::uint64_t kv_disk_tokens = 0;
     std::uint32_t kv_recent =
         0;  ///< pruning: tokens kept before the stretch a sequence stands in; 0: all are kept
     std::uint32_t kv_sinks = 0;  ///< pruning: first tokens, which stay
@@ -27,10 +31,15 @@ struct Limits {
     /// Keep pages of sequences that ended, as long as there is room, for prompts that begin alike. Without effect where
     /// layers drop tokens or code them anew.
     bool prompt_cache = false;
-    Bytes prompt_cache_disk = 0;  ///< of a file behind it, which outlives the engine; 0: there is none
-    bool enforce_eager = false;   ///< enqueue every step anew instead of running captured ones
-    std::uint32_t gpu_layers =
-        0;  ///< last layers in the gpu tier, the output matrix counting as the first of them
+    Bytes prompt_cache_disk = 0;   ///< of a file behind it, which outlives the engine; 0: there is none
+    bool enforce_eager = false;    ///< enqueue every step anew instead of running captured ones
+    std::uint32_t gpu_layers = 0;  ///< last layers in the gpu tier, and with any of them the output matrix
+    /// First layers whose weights lie in the disk tier and are streamed through a ring in host memory. Their keys and
+    /// values stay where steps compute.
+    std::uint32_t disk_layers = 0;
+    /// The output matrix is streamed too, in tiles, and single rows of the embedding are read from the disk tier. Not with
+    /// layers in the gpu tier, where the output matrix lies then.
+    bool disk_output = false;
     friend constexpr bool operator==(const Limits&, const Limits&) = default;
 };
 

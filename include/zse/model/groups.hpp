@@ -6,25 +6,54 @@
 #include <zse/kv/page.hpp>
 #include <zse/kv/policy.hpp>
 #include <zse/kv/prompt_layout.hpp>
+#include <zse/kv/tiered_pages.hpp>
 #include <zse/memory/plan.hpp>
 #include <zse/model/batch.hpp>
 #include <zse/model/spec.hpp>
 
+#include <algorithm>
 #include <array>
 
 namespace zse::inline v1 {
 namespace model {
 
-/// Where the layers and the output matrix of a model lie. Layers are counted from the end, and the output matrix comes
-/// first of all, as llama.cpp counts them.
+/// Where the layers and the output matrix of a model lie: the first ones on disk, the last ones in the gpu tier, and in
+/// host memory those between. The output matrix goes with the last layer.
 struct Placement {
-    std::uint32_t layers = 0;      ///< of the model
-    std::uint32_t gpu_layers = 0;  ///< 0 .. layers + 1
+    std::uint32_t layers = 0;       ///< of the model
+    std::uint32_t gpu_layers = 0;   ///< 0 .. layers
+    std::uint32_t disk_layers = 0;  ///< 0 .. layers - gpu_layers; their weights alone
+    bool disk_output = false;       ///< of output matrix and embedding, the weights
 
+    constexpr Placement() = default;
+    constexpr Placement(std::uint32_t of_model, const Limits& limits) noexcept
+        : layers(of_model),
+          gpu_layers(std::min(limits.gpu_layers, of_model)),
+          disk_layers(std::min(limits.disk_layers, of_model - gpu_layers)),
+          disk_output(limits.disk_output && gpu_layers == 0) {}
+
+    /// The tier of a layer's keys and values, and of its weights unless they are streamed.
     [[nodiscard]] constexpr memory::Tier of_layer(std::uint32_t layer) const noexcept {
-        return layer + gpu_layers > layers ? memory::Tier::gpu : memory::Tier::host;
+        return layer + gpu_layers >= layers ? memory::Tier::gpu : memory::Tier::host;
     }
-    [[nodiscard]] constexpr memory::Tier of_output() const noexcept { return of_layer(layers); }
+    [[nodiscard]] constexpr memory::Tier of_weights(std::uint32_t layer) const noexcept {
+        return layer < disk_layers ? memory::Tier::disk : of_layer(layer);
+    }
+    /// Of the layers first .. first + count - 1, those whose weights lie in a tier.
+    [[nodiscard]] constexpr std::uint32_t weights_in(memory::Tier tier, std::uint32_t first,
+                                                     std::uint32_t count) const noexcept {
+        const std::uint32_t resident = layers - gpu_layers;  // the first of the gpu tier
+        const std::uint32_t from =
+            tier == memory::Tier::disk ? 0 : (tier == memory::Tier::host ? disk_layers : resident);
+        const std::uint32_t to =
+            tier == memory::Tier::disk ? disk_layers : (tier == memory::Tier::host ? resident : layers);
+        const std::uint32_t low = std::max(from, first);
+        const std::uint32_t high = std::min(to, first + count);
+        return high > low ? high - low : 0;
+    }
+    [[nodiscard]] constexpr memory::Tier of_output() const noexcept {
+        return gpu_layers != 0 ? memory::Tier::gpu : memory::Tier::host;
+    }
     /// Where steps are computed: in the first tier that holds anything.
     [[nodiscard]] constexpr memory::Tier of_compute() const noexcept { return of_output(); }
 };
@@ -38,6 +67,7 @@ struct StateGroup {
     kv::PageLayout old_layout;  ///< with no layers where no token has the old codec
     std::uint64_t pages = 0;
     std::uint64_t old_pages = 0;
+    kv::TierPages spread;  ///< of `pages`, where they lie in several tiers
 
     /// What is summed of each sequence to find its heavy tokens.
     [[nodiscard]] constexpr kv::Mass mass() const noexcept {
@@ -113,7 +143,24 @@ constexpr kv::PageLayout layout_of(policy::List<Pair...> /*pairs*/, std::size_t 
     return found;
 }
 
+/// Where the pages of a group lie. The slower tiers never hold more than there are.
+constexpr kv::TierPages spread(const Limits& limits, memory::Tier tier, std::uint64_t pages) noexcept {
+    kv::TierPages spread;
+    spread.disk = std::min(limits.kv_disk_tokens / limits.page_tokens, pages);
+    if (tier == memory::Tier::gpu) {
+        spread.host = std::min(limits.kv_host_tokens / limits.page_tokens, pages - spread.disk);
+    }
+    spread.first = pages - spread.disk - spread.host;
+    return spread;
+}
+
 }  // namespace detail
+
+/// Frames in memory that a step may need at once: for the rows that it writes, and for the pages in which sequences
+/// stand, which a fork may have to copy.
+constexpr std::uint64_t pages_of_a_step(const Limits& limits) noexcept {
+    return ceil_div(limits.step_tokens, limits.page_tokens) + 2 * std::uint64_t{limits.batch};
+}
 
 /// The groups of a model whose KV policy is `Kv` and whose attention cuts chunks at multiples of `Cut`; writes to
 /// `places`, `[layers]` or none, where each layer is. Throws unsupported where there are too many kinds of layers.
@@ -121,7 +168,7 @@ template <class Kv, std::uint32_t Cut>
 constexpr StateGroups state_groups(const ModelSpec& spec, const Limits& limits,
                                    std::span<LayerPlace> places = {}) {
     using Codecs = kv::Codecs<Kv>;
-    const Placement placement{spec.layers, limits.gpu_layers};
+    const Placement placement(spec.layers, limits);
     StateGroups set;
     std::array<std::uint32_t, StateGroups::most> layers{};
     std::uint32_t run = 0;
@@ -176,6 +223,7 @@ constexpr StateGroups state_groups(const ModelSpec& spec, const Limits& limits,
         };
         group.pages = pooled(group.keeping.pages(limits.context));
         group.old_pages = pooled(group.keeping.old_pages(limits.context));
+        group.spread = detail::spread(limits, group.tier, group.pages);
     }
     return set;
 }

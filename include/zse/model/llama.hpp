@@ -7,6 +7,7 @@
 #include <zse/kernels/operations.hpp>
 #include <zse/model/batch.hpp>
 #include <zse/model/spec.hpp>
+#include <zse/model/weight_ring.hpp>
 
 #include <initializer_list>
 
@@ -36,12 +37,14 @@ struct ModelWeights {
 /// computes.
 template <class Attention>
 struct Llama {
-    /// Operations of a step, at most.
+    /// Operations of a step, at most, without those of RingLayout::operations().
     static constexpr std::uint64_t operations(const ModelSpec& spec, const Limits& limits) noexcept {
-        return (limits.kv_heavy != 0 ? 10 : 9) * std::uint64_t{spec.layers} + 4;
+        const std::uint64_t each = 9 + (limits.kv_heavy != 0 ? 1 : 0) + (limits.kv_disk_tokens != 0 ? 1 : 0);
+        return each * spec.layers + 4;
     }
 
-    /// Layers of a batch, `weights.layer(i)`, `cache.layer(i)` and `cache.kernels(i)` for each, then logits `[output rows, vocabulary]`.
+    /// Layers of a batch, `weights.layer(i)`, `cache.layer(i)` and `cache.kernels(i)` for each, then logits
+    /// `[output rows, vocabulary]`. The first layers come through `weights.ring()` where limits say so.
     /// Buffers are as large as `limits` allow, so that a real step has the plan's layout.
     template <exec::Executor X, class Weights, class Cache>
     static constexpr void forward(X& x, const ModelSpec& spec, const Limits& limits, const Weights& weights,
@@ -53,7 +56,11 @@ struct Llama {
         exec::Buffer<float, X> sines(x, most * spec.rope_dim);
         Step step{spec, limits, batch, top.rows, hidden.data(), cosines.data(), sines.data()};
         step.rows = X::records ? most : batch.rows.rows;
-        x.run(kernels::Embed{top.embedding, batch.tokens, step.rows, hidden.data()});
+        if (limits.disk_output) {
+            x.run(EmbedFromDisk{weights.ring(), top.embedding, batch.tokens, step.rows, hidden.data()});
+        } else {
+            x.run(kernels::Embed{top.embedding, batch.tokens, step.rows, hidden.data()});
+        }
         x.run(kernels::RopeAngles{batch.rows.positions, step.rows, spec.rope_dim, spec.rope_base,
                                   spec.rope_linear, top.rope_factors, spec.rope_pairs, cosines.data(),
                                   sines.data()});
@@ -66,8 +73,12 @@ struct Llama {
                 if constexpr (X::records) {
                     if (i > layer && cache.alike(i, i - 1)) continue;
                 }
+                if (i < limits.disk_layers) {
+                    x.run(Pass{weights.ring(), i == 0 ? WeightRing::none : i - 1, i});
+                }
                 attend(x, step, weights.layer(i), cache.layer(i), cache.kernels(i));
                 feed_forward(x, step, weights.layer(i));
+                if (i + 1 == limits.disk_layers) x.run(Pass{weights.ring(), i, WeightRing::none});
             }
             layer = end;
         }
@@ -77,7 +88,19 @@ struct Llama {
         Input<X> last(x, {&top.output}, limits.output_rows, outputs, spec.hidden);
         x.run(kernels::RmsNorm{step.kernels, hidden.data(), top.output_norm, batch.output_rows.data(),
                                spec.rms_epsilon, last.activations});
-        x.run(linear(step.kernels, last.activations, {{top.output, logits, spec.vocabulary}}));
+        if (!limits.disk_output) {
+            return x.run(linear(step.kernels, last.activations, {{top.output, logits, spec.vocabulary}}));
+        }
+        // Tiles follow the layers in the ring.
+        std::uint32_t done = WeightRing::none;
+        std::uint32_t next = limits.disk_layers;
+        for (const kernels::Matrix& tile : weights.output_tiles()) {
+            x.run(Pass{weights.ring(), done, next});
+            x.run(linear(step.kernels, last.activations, {{tile, logits, spec.vocabulary}}));
+            logits += tile.rows;
+            done = next++;
+        }
+        x.run(Pass{weights.ring(), done, WeightRing::none});
     }
 
 private:
@@ -164,6 +187,7 @@ private:
         arguments.most_tokens = step.limits.context;
         arguments.most_rows = X::records ? most : step.batch.most_rows;
         arguments.threads = step.limits.threads;
+        if (state.tiers != nullptr) x.run(kv::Stage{state.tiers, state.index});
         typename Attention::Attend attending{arguments};
         exec::Buffer<float, X> partials(x, attending.partials_floats());
         attending.arguments.partials = partials.data();

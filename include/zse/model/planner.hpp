@@ -9,6 +9,7 @@
 #include <zse/memory/plan.hpp>
 #include <zse/model/groups.hpp>
 #include <zse/model/llama.hpp>
+#include <zse/model/weight_ring.hpp>
 #include <zse/sampling/sampler.hpp>
 
 #include <optional>
@@ -20,7 +21,10 @@ namespace model {
 constexpr Limits resolved(const ModelSpec& spec, Limits limits) noexcept {
     if (limits.context == 0) limits.context = spec.trained_context;
     if (limits.output_rows == 0) limits.output_rows = limits.batch;
-    limits.gpu_layers = std::min(limits.gpu_layers, spec.layers + 1);
+    const Placement placement(spec.layers, limits);
+    limits.gpu_layers = placement.gpu_layers;
+    limits.disk_layers = placement.disk_layers;
+    limits.disk_output = placement.disk_output;
     return limits;
 }
 
@@ -97,32 +101,46 @@ struct WeightLayout {
         if (spec.experts != 0) sum += padded(saturating_mul(spec.experts, spec.hidden) * sizeof(float));
         return sum;
     }
-    /// Bytes of the embedding, and of what comes after the last layer; a tied output matrix is the embedding.
+    /// Bytes of the embedding, and of what comes after the last layer; a tied output matrix is the embedding. The norm of
+    /// the output is always resident.
     static constexpr Bytes embedding_bytes(const ModelSpec& spec) noexcept {
         return spec.tied_output ? 0 : padded(top(spec).embedding.bytes());
     }
     static constexpr Bytes output_bytes(const ModelSpec& spec) noexcept {
         return padded(top(spec).output.bytes()) + floats(spec.hidden);
     }
-    /// Bytes of all tensors that lie in a tier.
+    /// Bytes of all tensors that lie in a tier; on disk without what whole blocks add.
     static constexpr Bytes bytes(const ModelSpec& spec, const Placement& placement,
                                  memory::Tier tier) noexcept {
         Bytes sum = 0;
         if (tier == memory::Tier::host) {
-            sum = embedding_bytes(spec);
+            if (!placement.disk_output) sum = embedding_bytes(spec);
             if (spec.rope_factors) sum += floats(spec.rope_dim / 2);
         }
-        if (placement.of_output() == tier) sum = saturating_add(sum, output_bytes(spec));
+        if (placement.of_output() == tier) {
+            sum = saturating_add(sum, placement.disk_output ? floats(spec.hidden) : output_bytes(spec));
+        }
+        if (tier == memory::Tier::disk && placement.disk_output) {
+            sum = embedding_bytes(spec) + output_bytes(spec) - floats(spec.hidden);
+        }
         for (std::uint32_t run = 0, first = 0; run < spec.run_count; first += spec.runs[run++].count) {
-            // The layers of a run that lie in the gpu tier are its last ones.
-            const std::uint32_t count = spec.runs[run].count;
-            std::uint32_t there = 0;
-            while (there < count && placement.of_layer(first + count - 1 - there) == memory::Tier::gpu)
-                ++there;
-            if (tier == memory::Tier::host) there = count - there;
+            const std::uint32_t there = placement.weights_in(tier, first, spec.runs[run].count);
             sum = saturating_add(sum, saturating_mul(layer_bytes(spec, spec.runs[run].formats), there));
         }
         return sum;
+    }
+    /// What the weights in the disk tier take there, and in memory on their way.
+    static constexpr RingLayout ring(const ModelSpec& spec, const Placement& placement) noexcept {
+        RingLayout ring;
+        for (std::uint32_t run = 0, first = 0; run < spec.run_count; first += spec.runs[run++].count) {
+            ring.add_layers(layer_bytes(spec, spec.runs[run].formats),
+                            placement.weights_in(memory::Tier::disk, first, spec.runs[run].count));
+        }
+        if (placement.disk_output) {
+            const ModelWeights w = top(spec);
+            ring.add_output(w.output, w.embedding, spec.tied_output);
+        }
+        return ring;
     }
 };
 
@@ -139,6 +157,8 @@ struct PlannedWeights {
     [[nodiscard]] constexpr LayerWeights layer(std::uint32_t index) const noexcept {
         return WeightLayout<WeightPolicy>::layer(spec, spec.run_of(index).formats);
     }
+    [[nodiscard]] constexpr WeightRing* ring() const noexcept { return nullptr; }
+    [[nodiscard]] constexpr std::span<const kernels::Matrix> output_tiles() const noexcept { return {}; }
 };
 
 template <class Kv, std::uint32_t Cut>
@@ -213,6 +233,7 @@ struct ControlLayout {
             const kv::Keeping& keeping = group.keeping;
             sum =
                 saturating_add(sum, table_bytes(group.pages, limits.batch, keeping.entries(limits.context)));
+            sum = saturating_add(sum, kv::TieredPages::table_bytes(group.layout, group.spread));
             sum = saturating_add(
                 sum, table_bytes(group.old_pages, limits.batch, keeping.old_pages(limits.context)));
             sum = saturating_add(sum, memory::Carver::footprint<float>(
@@ -230,16 +251,35 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     using memory::Tier;
     memory::Plan plan;
     plan.parameters = spec.parameters();
-    const Placement placement{spec.layers, limits.gpu_layers};
+    const Placement placement(spec.layers, limits);
 
     const StateGroups groups = state_groups<Kv, Attention::cut>(spec, limits);
     for (const StateGroup& group : groups.all()) {
+        if (group.spread.spread() && !groups.keep_all()) {
+            throw Error(ErrorCode::usage,
+                        "keys and values lie in several tiers only where layers keep all tokens in one "
+                        "precision; leave "
+                        "out the sizes of slower tiers, or windows, pruning and the precision of old tokens");
+        }
+        if (group.spread.spread() && group.spread.memory() < std::min(pages_of_a_step(limits), group.pages)) {
+            throw Error(ErrorCode::usage, text("of keys and values, memory holds ", group.spread.memory(),
+                                               " pages, and a step of ", limits.step_tokens, " rows and ",
+                                               limits.batch, " sequences may write ", pages_of_a_step(limits),
+                                               "; give memory more of them, or lower the rows of a step"));
+        }
         const kv::Keeping& keeping = group.keeping;
         plan.kv_bytes_per_token += group.layout.token_bytes();
-        const memory::PoolPlan pool{group.tier, group.pages, group.layout.page_bytes(),
-                                    keeping.pages(limits.context)};
+        memory::PoolPlan pool{group.tier, group.pages, group.layout.page_bytes(),
+                              keeping.pages(limits.context)};
+        pool.host_pages = group.spread.host;
+        pool.disk_pages = group.spread.disk;
+        pool.disk_page_bytes = kv::TieredPages::slice_bytes(group.layout) * group.layout.layers;
+        pool.staging_bytes = kv::TieredPages::staging_bytes(group.layout, group.spread);
         plan.pools[plan.pool_count++] = pool;
         plan.add(group.tier, Kind::kv, pool.bytes());
+        plan.add(Tier::host, Kind::kv, pool.host_bytes());
+        plan.add(Tier::disk, Kind::kv, pool.disk_bytes());
+        plan.add(Tier::host, Kind::staging, pool.staging_bytes);
         if (!keeping.old) continue;
         const memory::PoolPlan old{group.tier, group.old_pages, group.old_layout.page_bytes(),
                                    keeping.old_pages(limits.context)};
@@ -255,6 +295,10 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     for (const Tier tier : {Tier::gpu, Tier::host}) {
         plan.add(tier, Kind::weights, WeightLayout<WeightPolicy>::bytes(spec, placement, tier));
     }
+    const RingLayout ring = WeightLayout<WeightPolicy>::ring(spec, placement);
+    plan.add(Tier::disk, Kind::weights, ring.disk_bytes);
+    plan.weights_staging = ring.staging_bytes();
+    plan.add(Tier::host, Kind::staging, plan.weights_staging);
     const Tier compute = placement.of_compute();
     plan.add(compute, Kind::scratch, recorder.shared_bytes() + limits.threads * recorder.thread_bytes());
     plan.add(compute, Kind::logits, saturating_mul(limits.output_rows, spec.vocabulary) * sizeof(float));
@@ -266,7 +310,9 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     plan.add(Tier::host, Kind::staging, prompts.staging_bytes());
     plan.add(Tier::host, Kind::tokenizer, spec.tokenizer_bytes);
     plan.add(Tier::host, Kind::control,
-             ControlLayout::bytes(spec, limits, groups.count, Llama<Attention>::operations(spec, limits)));
+             ControlLayout::bytes(spec, limits, groups.count,
+                                  Llama<Attention>::operations(spec, limits) + ring.operations()) +
+                 ring.control_bytes(limits.threads));
     return plan;
 }
 

@@ -18,9 +18,11 @@ struct MachineMemory {
     Bytes host_total = 0;
     std::optional<Bytes> gpu_free;  ///< of a card of its own; none: there is none
     std::optional<Bytes> gpu_total;
+    Bytes disk_free = 0;  ///< where files of the disk tier would lie
 };
 
-/// What a user says about memory. A size that is not stated is automatic, but for the gpu tier, which is then empty.
+/// What a user says about memory. A size that is not stated is automatic, but for the gpu and disk tiers, which are then
+/// empty.
 struct BudgetRequest {
     std::optional<Size> gpu, host, disk;
     std::optional<double> headroom;     ///< share of each tier that stays free, 0 to below 1
@@ -121,8 +123,10 @@ inline Budget budget_of(const BudgetRequest& request, const MachineMemory& machi
     const Size host = request.host.value_or(Size{true, 0});
     budget.gpu = {gpu.automatic ? machine.gpu_free.value_or(0) : gpu.bytes, 0, 0, 0, !gpu.automatic};
     budget.host = {host.automatic ? machine.host_free : host.bytes, 0, 0, 0, !host.automatic};
-    const Size disk = request.disk.value_or(Size{true, 0});
-    budget.disk = {disk.bytes, 0, 0, disk.bytes, !disk.automatic};
+    const Size disk = request.disk.value_or(Size{false, 0});
+    budget.disk = {disk.automatic ? machine.disk_free : disk.bytes, 0, 0, 0, request.disk && !disk.automatic};
+    if (disk.automatic) budget.disk.headroom = shared_headroom;
+    budget.disk.cap = budget.disk.memory - detail::share_of(budget.disk.memory, budget.disk.headroom);
 
     const bool has_gpu = budget.gpu.memory != 0;
     TierBudget& first = has_gpu ? budget.gpu : budget.host;

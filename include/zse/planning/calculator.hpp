@@ -82,7 +82,7 @@ inline std::uint32_t largest_batch(const Planner& plan, const Setting& setting, 
     return static_cast<std::uint32_t>(largest(1, 4096, fits).value_or(0));
 }
 
-/// What the gpu tier itself holds at most, whether or not the rest fits; counted as Limits::gpu_layers does.
+/// The layers that the gpu tier itself holds at most, whether or not the rest fits.
 inline std::uint32_t gpu_layers_that_fit(const Planner& plan, const Setting& setting, Bytes cap,
                                          std::uint32_t layers) {
     const auto fits = [&](std::uint64_t count) {
@@ -90,11 +90,11 @@ inline std::uint32_t gpu_layers_that_fit(const Planner& plan, const Setting& set
                    l.gpu_layers = static_cast<std::uint32_t>(count);
                })).gpu.total() <= cap;
     };
-    return static_cast<std::uint32_t>(largest(0, layers + 1, fits).value_or(0));
+    return static_cast<std::uint32_t>(largest(0, layers, fits).value_or(0));
 }
 
-/// The most that can lie in the gpu tier, counted as Limits::gpu_layers does (the output matrix first); none where the
-/// rest does not fit its tier. The first tier is filled first, so this offloads fewest layers.
+/// The most layers that can lie in the gpu tier, with the output matrix; none where the rest does not fit its tier. The
+/// first tier is filled first, so this offloads fewest layers.
 inline std::optional<std::uint32_t> most_gpu_layers(const Planner& plan, const Setting& setting,
                                                     const Budget& budget, std::uint32_t layers) {
     const std::uint32_t most = gpu_layers_that_fit(plan, setting, budget.gpu.cap, layers);
@@ -110,9 +110,9 @@ inline Planner filling(const Planner& plan, const Budget& budget, std::uint32_t 
     };
 }
 
-/// Layers outside the gpu tier where that holds `gpu_layers`, of which the first is the output matrix.
+/// Layers outside the gpu tier where that holds `gpu_layers`, and the other way round: each is the other's complement.
 constexpr std::uint32_t offloaded(std::uint32_t gpu_layers, std::uint32_t layers) noexcept {
-    return layers - std::min(layers, gpu_layers == 0 ? 0 : gpu_layers - 1);
+    return layers - std::min(layers, gpu_layers);
 }
 
 /// The plan of a setting, or none where no engine has these policies.
@@ -125,16 +125,22 @@ inline std::optional<memory::Plan> plan_if_any(const Planner& plan, const Settin
     }
 }
 
-/// The first of these weight precisions, finest first, whose plan fits; empty where none does.
-inline std::string finest_weights(const Planner& plan, const Setting& setting, const Budget& budget,
-                                  std::span<const std::string_view> finest_first) {
+/// The first of these weight precisions, finest first, for which `fits(plan)` holds; empty where it is none.
+template <class Fits>
+std::string finest_weights_that(const Planner& plan, const Setting& setting, const Fits& fits,
+                                std::span<const std::string_view> finest_first) {
     for (const std::string_view weights : finest_first) {
         Setting other = setting;
         other.weights = weights;
         const auto planned = plan_if_any(plan, other);
-        if (planned && budget.holds(*planned)) return other.weights;
+        if (planned && fits(*planned)) return other.weights;
     }
     return {};
+}
+inline std::string finest_weights(const Planner& plan, const Setting& setting, const Budget& budget,
+                                  std::span<const std::string_view> finest_first) {
+    return finest_weights_that(
+        plan, setting, [&](const memory::Plan& planned) { return budget.holds(planned); }, finest_first);
 }
 
 /// Whether every pool has the pages of one sequence that fills its context.

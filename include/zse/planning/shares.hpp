@@ -96,22 +96,5 @@ constexpr double kv_room(const memory::TierPlan& tier, Bytes cap) noexcept {
     return others >= cap ? 0.0 : percent(cap - others, cap);
 }
 
-/// Huge pages of 2 MiB that hold all arenas of a tier that are large enough for them: what vm.nr_hugepages needs.
-constexpr std::uint64_t huge_pages(const memory::Plan& plan, memory::Tier tier) noexcept {
-    std::uint64_t pages = 0;
-    const auto count = [&](Bytes bytes) {
-        if (bytes >= memory::huge_page) pages = saturating_add(pages, ceil_div(bytes, memory::huge_page));
-    };
-    for (std::size_t i = 0; i < memory::kind_count; ++i) {
-        const auto kind = static_cast<memory::Kind>(i);
-        // The pools of KV are an arena each, and rounding is a part of the others.
-        if (kind != memory::Kind::kv && kind != memory::Kind::rounding) count(plan[tier][kind]);
-    }
-    for (const memory::PoolPlan& pool : plan.kv_pools()) {
-        if (pool.tier == tier) count(pool.bytes());
-    }
-    return pages;
-}
-
 }  // namespace planning
 }  // namespace zse::inline v1

@@ -134,6 +134,7 @@ public:
     /// All rows have their pages. Empty where nothing runs. Nothing is allocated.
     std::span<const Chunk> next() {
         chunks_.clear();
+        pages_->begin_step();
         std::uint32_t tokens = budget_.tokens;
         std::uint32_t outputs = budget_.output_rows;
         for (const Slot slot : order_) {
@@ -160,7 +161,26 @@ public:
             tokens -= rows;
             outputs -= wanted;
         }
+        // First all are told what stays, so that none gives way to another of the same step.
+        for (const Chunk& chunk : chunks_) {
+            pages_->pin(chunk.slot, chunk.first_position, chunk.first_position + chunk.rows);
+        }
+        for (const Chunk& chunk : chunks_) {
+            pages_->bring(chunk.slot, chunk.first_position, chunk.first_position + chunk.rows);
+        }
         return chunks_;
+    }
+
+    /// Takes the pages of all sequences, which compute what they had anew; the last step's rows count for nothing.
+    void give_up_pages() noexcept {
+        for (const Slot slot : order_) {
+            if (!running_[slot].paused) pause(slot);
+        }
+        chunks_.clear();
+    }
+    /// The most tokens that the sequence of a slot may have.
+    [[nodiscard]] std::uint32_t most_tokens(Slot slot) const noexcept {
+        return running_[slot].demand.most_tokens;
     }
 
     /// Says that the last step's rows are computed.
