@@ -38,7 +38,9 @@ TEST(MemorySweep, FiguresOfEveryRunAreThoseOfTheLedger) {
                 EXPECT_EQ(row["steady"], 0) << "nothing runs any more";
                 EXPECT_EQ(row["peak"], row["planned"]);
             }
-            if (row["kind"] == "weights") EXPECT_EQ(row["steady"], row["planned"]);
+            if (row["kind"] == "weights") {
+                EXPECT_EQ(row["steady"], row["planned"]);
+            }
         }
         EXPECT_EQ(first[i]["planned"], first[i]["held"]);
         // What the process grew by is what was in use, and no more than a tenth beside the plan.
