@@ -25,6 +25,7 @@ struct BenchmarkOptions {
     std::uint32_t repetitions = 5;
     std::string metric = "speed";
     bool offload_sweep = false;
+    std::vector<std::uint32_t> contexts, batches;  ///< of a sweep of memory
     ProfileOptions profile;
 };
 
@@ -142,9 +143,86 @@ void fill(zse::AnyEngine& engine, Watch& watch, std::uint32_t generation) {
     }
 }
 
+/// Bytes by tier and kind: planned, held, reserved, most in use at once, and in use now that nothing runs.
+nlohmann::json memory_rows(const zse::AnyEngine& engine) {
+    nlohmann::json rows = nlohmann::json::array();
+    const zse::memory::Ledger& ledger = engine.ledger();
+    for (const auto tier : zse::memory::all_tiers) {
+        const auto held = ledger.held(tier);
+        const auto reserved = ledger.reserved(tier);
+        const auto peak = ledger.peak(tier);
+        const auto steady = ledger.used(tier);
+        for (std::size_t i = 0; i < zse::memory::kind_count; ++i) {
+            const auto kind = static_cast<zse::memory::Kind>(i);
+            const zse::Bytes planned = engine.plan()[tier][kind];
+            if (planned == 0 && held[kind] == 0) continue;
+            const bool rounding = kind == zse::memory::Kind::rounding;
+            const std::string backing(rounding ? "" : zse::memory::name(ledger.backing(tier, kind)));
+            rows.push_back({{"tier", std::string(zse::memory::name(tier))},
+                            {"kind", std::string(zse::memory::name(kind))},
+                            {"planned", planned},
+                            {"held", held[kind]},
+                            {"reserved", reserved[kind]},
+                            {"peak", peak[kind]},
+                            {"steady", steady[kind]},
+                            {"pages", backing}});
+        }
+    }
+    return rows;
+}
+
+/// The same for each pair of a context and a batch, one engine after the other.
+int memory_sweep(const BenchmarkOptions& options) {
+    nlohmann::json sweep = nlohmann::json::array();
+    if (!options.model.json) {
+        fmt::print("{:>8} {:>6} {:>15} {:>15} {:>15} {:>15} {:>15}\n", "context", "batch", "planned", "held",
+                   "peak", "steady", "resident");
+    }
+    std::vector<std::uint32_t> contexts = options.contexts;
+    std::vector<std::uint32_t> batches = options.batches;
+    if (contexts.empty()) contexts.push_back(options.model.context);
+    if (batches.empty()) batches.push_back(options.model.batch);
+    for (const std::uint32_t context : contexts) {
+        for (const std::uint32_t batch : batches) {
+            ModelOptions model = measured(options);
+            model.context = context;
+            model.batch = batch;
+            const Chosen chosen = choose(model);
+            const zse::Bytes before = resident_bytes();
+            const auto engine = open(chosen);
+            engine->ledger().reset_peaks();
+            Watch watch(*engine, {});
+            fill(*engine, watch, options.generation);
+            const auto growth =
+                static_cast<std::int64_t>(resident_bytes()) - static_cast<std::int64_t>(before);
+            const nlohmann::json rows = memory_rows(*engine);
+            const auto sum = [&](const char* what) {
+                zse::Bytes bytes = 0;
+                for (const auto& row : rows) bytes += row[what].get<zse::Bytes>();
+                return bytes;
+            };
+            sweep.push_back({{"context", engine->limits().context},
+                             {"batch", engine->limits().batch},
+                             {"memory", rows},
+                             {"planned", sum("planned")},
+                             {"held", sum("held")},
+                             {"peak", sum("peak")},
+                             {"steady", sum("steady")},
+                             {"resident_growth", growth}});
+            if (options.model.json) continue;
+            fmt::print("{:>8} {:>6} {:>15} {:>15} {:>15} {:>15} {:>15}\n", engine->limits().context,
+                       engine->limits().batch, sum("planned"), sum("held"), sum("peak"), sum("steady"),
+                       growth);
+        }
+    }
+    if (options.model.json) fmt::print("{}\n", dump({{"memory_sweep", sweep}}));
+    return 0;
+}
+
 /// Bytes by tier and kind: planned, held after the load, and most in use at once during it. Resident memory is the
 /// process's and stands apart.
 int memory(const BenchmarkOptions& options) {
+    if (!options.contexts.empty() || !options.batches.empty()) return memory_sweep(options);
     const Chosen chosen = choose(measured(options));
     const zse::Bytes before = resident_bytes();
     const auto engine = open(chosen);
@@ -158,33 +236,17 @@ int memory(const BenchmarkOptions& options) {
     const auto growth = [&](zse::Bytes now) {
         return static_cast<std::int64_t>(now) - static_cast<std::int64_t>(before);
     };
-    nlohmann::json rows = nlohmann::json::array();
+    const nlohmann::json rows = memory_rows(*engine);
     if (!options.model.json) {
         fmt::print("{}, context {}, batch {}, filled\n", engine->description(), engine->limits().context,
                    engine->limits().batch);
         fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", "tier", "kind", "planned", "held", "peak",
                    "pages");
-    }
-    for (const auto tier : zse::memory::all_tiers) {
-        const auto held = ledger.held(tier);
-        const auto reserved = ledger.reserved(tier);
-        const auto peak = ledger.peak(tier);
-        for (std::size_t i = 0; i < zse::memory::kind_count; ++i) {
-            const auto kind = static_cast<zse::memory::Kind>(i);
-            const zse::Bytes planned = engine->plan()[tier][kind];
-            if (planned == 0 && held[kind] == 0) continue;
-            const bool rounding = kind == zse::memory::Kind::rounding;
-            const std::string backing(rounding ? "" : zse::memory::name(ledger.backing(tier, kind)));
-            rows.push_back({{"tier", std::string(zse::memory::name(tier))},
-                            {"kind", std::string(zse::memory::name(kind))},
-                            {"planned", planned},
-                            {"held", held[kind]},
-                            {"reserved", reserved[kind]},
-                            {"peak", peak[kind]},
-                            {"pages", backing}});
-            if (options.model.json) continue;
-            fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", zse::memory::name(tier),
-                       zse::memory::name(kind), planned, held[kind], peak[kind], backing);
+        for (const auto& row : rows) {
+            fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", row["tier"].get<std::string>(),
+                       row["kind"].get<std::string>(), row["planned"].get<zse::Bytes>(),
+                       row["held"].get<zse::Bytes>(), row["peak"].get<zse::Bytes>(),
+                       row["pages"].get<std::string>());
         }
     }
     const auto& counts = engine->scheduling();
@@ -371,6 +433,26 @@ void declare_benchmark(CLI::App& app, Action& action) {
         "--offload-sweep", options->offload_sweep,
         "the speed of generation with 100, 75, 50, 25 and 0 % of the layers in memory, the others "
         "streamed from disk");
+    const auto list = [command](const char* name, std::vector<std::uint32_t>& to, const char* what) {
+        command
+            ->add_option_function<std::vector<std::string>>(
+                name,
+                [&to, name](const std::vector<std::string>& values) {
+                    for (const std::string& value : values) {
+                        const std::uint64_t number = zse::parse_tokens(value).value();
+                        if (number == 0 || number > 1u << 30) {
+                            throw zse::Error(zse::ErrorCode::usage,
+                                             zse::text(name, " ", value, " is no count from 1 to 2^30"));
+                        }
+                        to.push_back(static_cast<std::uint32_t>(number));
+                    }
+                },
+                what)
+            ->delimiter(',')
+            ->allow_extra_args(false);
+    };
+    list("--contexts", options->contexts, "with --metric memory: a run for each of these, such as 512,4K");
+    list("--batches", options->batches, "with --metric memory: a run for each of these, such as 1,4");
     options->profile.declare(*command);
     command->callback([options, &action] { action = [options] { return benchmark(*options); }; });
 }

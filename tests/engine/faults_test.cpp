@@ -56,7 +56,8 @@ extern "C" void* mmap(void* address, std::size_t length, int protection, int fla
 namespace {
 
 using support::Tiny;
-using Engine = zse::Engine<zse::kv::sliding<zse::kv::int8<16>, zse::kv::int4<16>>>;
+using Engine = zse::Engine<zse::kv::sliding<zse::kv::int8<16>, zse::kv::int4<16>>,
+                           zse::tiers::chain<zse::tiers::host, zse::tiers::disk>>;
 
 const Tiny& tiny() {
     static const Tiny model({.context = 2048});
@@ -113,18 +114,20 @@ const std::vector<std::vector<std::int32_t>>& expected() {
 }
 
 // Opening takes memory from the system and from the heap; whichever is refused, nothing stays behind.
-TEST(Faults, OpeningFailsCleanlyAtEverySite) {
+void opening_fails_cleanly(const zse::Limits& wanted) {
     ASSERT_EQ(expected()[3].size(), 30u);
     for (auto* allowed : {&allowed_maps, &allowed_news}) {
         const auto ledger = std::make_shared<zse::memory::Ledger>();
         std::unique_ptr<zse::AnyEngine> engine;
         const long sites = until_nothing_is_refused(*allowed, [&] {
             engine.reset();
-            ASSERT_EQ(ledger->held(zse::memory::Tier::host).total(), 0u);
-            ASSERT_EQ(ledger->reserved(zse::memory::Tier::host).total(), 0u);
+            for (const auto tier : zse::memory::all_tiers) {
+                ASSERT_EQ(ledger->held(tier).total(), 0u);
+                ASSERT_EQ(ledger->reserved(tier).total(), 0u);
+            }
             try {
                 const Counting counting;
-                engine = tiny().open<Engine>(limits, {}, ledger);
+                engine = tiny().open<Engine>(wanted, {}, ledger);
             } catch (const zse::Error& error) {
                 EXPECT_EQ(error.code(), zse::ErrorCode::out_of_memory) << error.what();
             } catch (const std::bad_alloc&) {
@@ -134,6 +137,16 @@ TEST(Faults, OpeningFailsCleanlyAtEverySite) {
         ASSERT_NE(engine, nullptr);
         EXPECT_EQ(answers(*engine), expected());
     }
+}
+
+TEST(Faults, OpeningFailsCleanlyAtEverySite) {
+    opening_fails_cleanly(limits);
+}
+TEST(Faults, AlsoWhereWeightsAreOnTheirWayToTheDisk) {
+    zse::Limits streamed = limits;
+    streamed.disk_layers = 1;
+    streamed.disk_output = true;
+    opening_fails_cleanly(streamed);
 }
 
 // A request that finds no memory is refused or fails alone; the engine, and the request after it, know nothing of it.
