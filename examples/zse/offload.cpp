@@ -190,11 +190,9 @@ void announce(const Chosen& chosen) {
     fmt::print(
         stderr,
         "warning: {} of {} layers{} are streamed from disk, {} a step at {:.2f} GB/s: predicted {:.1f} "
-        "tokens/s at most, where memory alone would allow {:.1f}; fewer bits a weight or a smaller model "
-        "would be faster\n",
+        "tokens/s at most; fewer bits a weight or a smaller model would be faster\n",
         placement.disk_layers, layers, placement.disk_output ? " and the output matrix" : "",
-        zse::human(streamed), bandwidth.disk / 1e9, zse::planning::predicted_rate(plan, bandwidth),
-        bandwidth.memory / static_cast<double>(plan.of(zse::memory::Kind::weights)));
+        zse::human(streamed), bandwidth.disk / 1e9, zse::planning::predicted_rate(plan, bandwidth));
 }
 
 void hint(const Chosen& chosen, const zse::Limits& opened) {

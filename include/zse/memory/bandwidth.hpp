@@ -76,7 +76,7 @@ inline double memory_bandwidth(unsigned threads) {
 inline double disk_bandwidth(const std::filesystem::path& directory) {
     constexpr Bytes piece = KiB(512);
     constexpr std::uint64_t most = 64;
-    constexpr unsigned readers = 3;
+    constexpr unsigned readers = 4;
     constexpr std::uint64_t at_once = 8;  // as many as two layers have, or more
     Ledger ledger;
     const DiskArena file(ledger.reserve(Tier::disk, Kind::staging, most * piece).value(), directory);

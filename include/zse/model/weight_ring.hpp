@@ -142,7 +142,7 @@ public:
 private:
     static constexpr Bytes block = memory::DiskArena::block;
     /// Threads that wait for the disk: enough for it to have a piece to read while another is checked.
-    static constexpr unsigned readers = 3;
+    static constexpr unsigned readers = 4;
 
     [[nodiscard]] std::byte* slot_of(std::uint32_t image) const noexcept {
         return staging_.data() + image % layout_.slots() * layout_.slot_bytes;

@@ -217,7 +217,7 @@ inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budge
         if (open)
             bounded.least_context =
                 std::max(wish.least_context, std::min(wish.trained_context, useful_context));
-        const Setting resident = detail::settle_resident(plan, bounded, budget);
+        Setting resident = detail::settle_resident(plan, bounded, budget);
         const memory::Plan planned = plan(resident);
         if (budget.holds(planned) && capped(planned)) return resident;
         if (open) bounded.setting.limits.context = bounded.least_context;
@@ -226,7 +226,7 @@ inline Setting settle(const Planner& plan, const Wish& wish, const Budget& budge
         });
     }
     if (!wish.weights_mem) return detail::settle_resident(plan, wish, budget);
-    const Setting setting = detail::settle_streamed(plan, wish, budget, capped);
+    Setting setting = detail::settle_streamed(plan, wish, budget, capped);
     if (!capped(plan(setting))) {
         throw Error(ErrorCode::usage,
                     text("--weights-mem ", *wish.weights_mem,
