@@ -92,7 +92,7 @@ private:
                     model::state_groups<K, A::cut>(spec, r.options.limits), r.options, r.identity),
           team_(r.options.limits.threads),
           scratch_(arena(placement().of_compute(), memory::Kind::scratch)),
-          weights_(file, spec, placement(), weight_arenas(r), control(), team_, *r.options.isa,
+          weights_(file, spec, placement(), weight_arenas(), control(), team_, *r.options.isa,
                    r.options.progress),
           places_(control().template take<model::LayerPlace>(spec.layers)),
           codecs_(codecs(typename kv::Codecs<K>::Pairs{}, *r.options.isa)),
@@ -110,14 +110,14 @@ private:
     }
 
     /// What the plan has for weights in each tier.
-    [[nodiscard]] model::WeightArenas weight_arenas(const Resolved& r) const {
+    [[nodiscard]] model::WeightArenas weight_arenas() const {
         const model::RingLayout ring = model::WeightLayout<W>::ring(spec(), placement());
         model::WeightArenas arenas;
         arenas.gpu = arena(memory::Tier::gpu, memory::Kind::weights);
         arenas.host = arena(memory::Tier::host, memory::Kind::weights);
         if (ring.images() == 0) return arenas;
-        arenas.disk = disk_arena(memory::Kind::weights, ring.disk_bytes, r.options.disk_directory);
-        arenas.staging = arena(memory::Tier::host, memory::Kind::staging, ring.staging_bytes());
+        arenas.disk = this->arenas().take_disk(memory::Kind::weights, ring.disk_bytes);
+        arenas.staging = this->arenas().take(memory::Tier::host, memory::Kind::staging, ring.staging_bytes());
         return arenas;
     }
 

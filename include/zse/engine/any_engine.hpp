@@ -3,18 +3,16 @@
 #pragma once
 
 #include <zse/engine/options.hpp>
+#include <zse/engine/page_memory.hpp>
 #include <zse/engine/request.hpp>
 #include <zse/engine/vocabulary.hpp>
-#include <zse/kv/prompt_tier.hpp>
 #include <zse/memory/arena.hpp>
-#include <zse/memory/disk_arena.hpp>
 #include <zse/model/planner.hpp>
 #include <zse/sampling/stop.hpp>
 #include <zse/tokenizer/stream_decoder.hpp>
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <memory>
 #include <new>
 #include <optional>
@@ -75,7 +73,7 @@ public:
             slot.prompt = slots_[from].prompt;
             slot.observed = slots_[from].observed;
             for (std::uint32_t g = 0; g < groups_.count; ++g) {
-                std::ranges::copy(mass(g, from), mass(g, *to).begin());
+                std::ranges::copy(page_memory_.mass(g, from), page_memory_.mass(g, *to).begin());
             }
             return next_id_++;
         }
@@ -88,7 +86,7 @@ public:
     /// requests of the step have then ended without a token from it, and the others go on with the next step.
     std::span<const Event> step() {
         events_.clear();
-        if (prompts_) prompts_->pump();
+        if (kv::PromptTier* const prompts = page_memory_.prompts()) prompts->pump();
         admit();
         const std::span<const scheduler::Chunk> chunks = scheduler_.next();
         if (chunks.empty()) return events_;
@@ -160,15 +158,9 @@ public:
         return use;
     }
     /// Pages that changed their tier since open, in all groups of layers.
-    [[nodiscard]] kv::TierTraffic tier_traffic() const noexcept {
-        kv::TierTraffic sum;
-        for (const Spread& spread : spread_) {
-            if (spread.tiers != nullptr) sum += spread.tiers->traffic();
-        }
-        return sum;
-    }
+    [[nodiscard]] kv::TierTraffic tier_traffic() const noexcept { return page_memory_.traffic(); }
     /// The file behind the prompt cache, or none.
-    [[nodiscard]] const kv::PromptTier* prompts() const noexcept { return prompts_ ? &*prompts_ : nullptr; }
+    [[nodiscard]] const kv::PromptTier* prompts() const noexcept { return page_memory_.prompts(); }
     [[nodiscard]] const scheduler::Counts& scheduling() const noexcept { return scheduler_.counts(); }
     [[nodiscard]] const tokenizer::Tokenizer& tokenizer() const noexcept { return vocabulary_->tokenizer; }
     [[nodiscard]] const engine::Vocabulary& vocabulary() const noexcept { return *vocabulary_; }
@@ -186,23 +178,18 @@ protected:
           limits_(options.limits),
           plan_(plan),
           groups_(groups),
-          mapping_(options.mapping),
           vocabulary_(std::move(vocabulary)),
-          kv_(page_arenas()),
-          spread_(spread_arenas(options)),
+          arenas_{vocabulary_->ledger().get(), &plan_, options.mapping, options.disk_directory},
+          page_memory_(arenas_, groups_, options, identity),
           logits_(arena(placement().of_compute(), memory::Kind::logits)),
           sampling_(arena(memory::Tier::host, memory::Kind::sampling)),
-          page_tables_(arena(memory::Tier::host, memory::Kind::page_tables)),
-          prompt_cache_(arena(memory::Tier::host, memory::Kind::prompt_cache)),
           control_(arena(memory::Tier::host, memory::Kind::control)),
-          prompt_carver_(prompt_cache_.bytes()),
           control_carver_(control_.bytes()),
-          pages_(make_pages()),
+          pages_(page_memory_.sequences()),
           scheduler_(budget(options), pages_),
           use_cache_(options.use_cache),
           isa_(options.isa.value_or(kernels::Isa::portable)) {
         if (options.shuffle_pages != 0) pages_.shuffle(options.shuffle_pages);
-        open_prompts(options.prompt_cache_directory, identity);
         tokens_ = control_carver_.take<std::int32_t>(limits_.step_tokens);
         positions_ = control_carver_.take<std::uint32_t>(limits_.step_tokens);
         segment_of_row_ = control_carver_.take<std::uint32_t>(limits_.step_tokens);
@@ -225,19 +212,11 @@ protected:
     /// vocabulary]`.
     virtual void forward(const model::Batch& batch, float* logits) = 0;
 
+    /// Takes memory as the plan says.
+    [[nodiscard]] const engine::Arenas& arenas() const noexcept { return arenas_; }
     /// An arena of exactly the plan's bytes of this kind in a tier.
     [[nodiscard]] memory::Arena arena(memory::Tier tier, memory::Kind kind) const {
-        return arena(tier, kind, plan_[tier][kind]);
-    }
-    [[nodiscard]] memory::Arena arena(memory::Tier tier, memory::Kind kind, Bytes bytes) const {
-        return memory::Arena(ledger().reserve(tier, kind, bytes).value(), mapping_);
-    }
-    /// A file of so many bytes in the disk tier; an empty directory stands for that of temporary files.
-    [[nodiscard]] memory::DiskArena disk_arena(memory::Kind kind, Bytes bytes,
-                                               const std::filesystem::path& directory) const {
-        std::error_code none;  // then there is no such directory either
-        return memory::DiskArena(ledger().reserve(memory::Tier::disk, kind, bytes).value(),
-                                 directory.empty() ? std::filesystem::temp_directory_path(none) : directory);
+        return arenas_.take(tier, kind);
     }
     [[nodiscard]] model::Placement placement() const noexcept { return {spec_.layers, limits_}; }
     [[nodiscard]] const model::StateGroups& groups() const noexcept { return groups_; }
@@ -324,85 +303,6 @@ private:
         }
         return budget;
     }
-    [[nodiscard]] std::vector<memory::Arena> page_arenas() const {
-        std::vector<memory::Arena> arenas;
-        for (const memory::PoolPlan& pool : plan_.kv_pools()) {
-            arenas.push_back(arena(pool.tier, memory::Kind::kv, pool.bytes()));
-        }
-        return arenas;
-    }
-    [[nodiscard]] kv::Sequences make_pages() {
-        memory::Carver carver(page_tables_.bytes());
-        std::vector<kv::GroupPages> made;
-        std::size_t next = 0;
-        const auto pool = [&](std::uint64_t count, Bytes page_bytes, kv::TieredPages* tiers = nullptr) {
-            const auto free = carver.take<kv::PageIndex>(count);
-            const auto holders = carver.take<kv::PagePool::Holders>(count);
-            std::byte* const base = kv_[next++].data();
-            return tiers != nullptr ? kv::PagePool(free, holders, *tiers, page_bytes)
-                                    : kv::PagePool(free, holders, base, page_bytes);
-        };
-        const auto tables = [&](std::uint64_t entries) {
-            const auto room = carver.take<kv::PageIndex>(limits_.batch * entries);
-            table_entries_ += room.size();
-            std::vector<kv::PageTable> all;
-            for (std::uint32_t slot = 0; slot < limits_.batch; ++slot) {
-                all.emplace_back(room.subspan(slot * entries, entries));
-            }
-            return all;
-        };
-        for (const model::StateGroup& group : groups_.all()) {
-            kv::GroupPages& pages = made.emplace_back();
-            pages.keeping = group.keeping;
-            pages.pool = pool(group.pages, group.layout.page_bytes(),
-                              tiered(made.size() - 1, kv_[next].data(), carver));
-            pages.tables = tables(group.keeping.entries(limits_.context));
-            if (!group.keeping.old) continue;
-            const std::uint64_t entries = group.keeping.old_pages(limits_.context);
-            pages.old_pool = pool(group.old_pages, group.old_layout.page_bytes());
-            pages.old_tables = tables(entries);
-            const std::size_t sums = group.mass().floats(group.layout);
-            if (sums != 0) mass_[made.size() - 1] = carver.take<float>(limits_.batch * sums);
-        }
-        if (prompt_cache_.size() == 0) return kv::Sequences(std::move(made));
-        const kv::PrefixCache prefixes(prompt_carver_, groups_.groups[0].pages, limits_.page_tokens,
-                                       groups_.count);
-        return kv::Sequences(std::move(made), prefixes);
-    }
-
-    /// What a group whose pages lie in several tiers holds beyond its first one.
-    struct Spread {
-        memory::Arena host, staging;
-        memory::DiskArena disk;
-        std::unique_ptr<kv::TieredPages> tiers;
-    };
-    [[nodiscard]] std::vector<Spread> spread_arenas(const engine::Options& options) {
-        std::vector<Spread> made;
-        for (const model::StateGroup& group : groups_.all()) {
-            Spread& spread = made.emplace_back();
-            if (!group.spread.spread()) continue;
-            eviction_ = options.eviction;
-            const memory::PoolPlan& pool = plan_.pools[made.size() - 1];  // such groups have one pool each
-            spread.host = arena(memory::Tier::host, memory::Kind::kv, pool.host_bytes());
-            spread.staging = arena(memory::Tier::host, memory::Kind::staging, pool.staging_bytes);
-            spread.disk = disk_arena(memory::Kind::kv, pool.disk_bytes(), options.disk_directory);
-            if (pool.disk_pages != 0 && transfers_ == nullptr) {
-                transfers_ = std::make_unique<memory::Transfers>(2, 256);
-            }
-        }
-        return made;
-    }
-    /// The places of a group's pages, of which those of the first tier are at `first`; null where that has them all.
-    [[nodiscard]] kv::TieredPages* tiered(std::size_t number, std::byte* first, memory::Carver& carver) {
-        const model::StateGroup& group = groups_.groups[number];
-        if (!group.spread.spread()) return nullptr;
-        Spread& spread = spread_[number];
-        const kv::TieredPages::Parts parts{first, spread.host.data(), &spread.disk, spread.staging.data(),
-                                           transfers_.get()};
-        spread.tiers = std::make_unique<kv::TieredPages>(carver, group.layout, group.spread, parts, eviction_,
-                                                         model::pages_of_a_step(limits_));
-        return spread.tiers.get();
-    }
     /// The disk tier lost pages: the last step counts for nothing, and all goes on without that tier, from the tokens
     /// that are known. Requests that memory alone cannot hold fail.
     void lose_disk() {
@@ -421,26 +321,6 @@ private:
             return true;
         });
     }
-    void open_prompts(const std::filesystem::path& directory, const Identity& identity) {
-        if (directory.empty() != (limits_.prompt_cache_disk == 0)) {
-            throw Error(ErrorCode::usage,
-                        "a prompt cache on disk needs a directory and a size; state both, or neither");
-        }
-        const kv::PromptLayout layout = groups_.prompt_layout(limits_);
-        if (layout.file_bytes == 0) return;
-        prompts_.emplace(
-            pages_, limits_.context,
-            ledger().reserve(memory::Tier::disk, memory::Kind::prompt_cache, layout.file_bytes).value(),
-            directory, identity, layout,
-            arena(memory::Tier::host, memory::Kind::staging, layout.staging_bytes()), prompt_carver_);
-    }
-
-    /// The sums of a slot by which a group finds heavy tokens; empty where it does not.
-    [[nodiscard]] std::span<float> mass(std::uint32_t group, scheduler::Slot slot) const noexcept {
-        const std::size_t each = mass_[group].size() / limits_.batch;
-        return mass_[group].subspan(slot * each, each);
-    }
-
     void admit() {
         const auto waiting = [&](RequestId id) {
             return std::find_if(waiting_.begin(), waiting_.end(),
@@ -456,8 +336,9 @@ private:
                 goes_on ? slot.tokens.first(slot.count) : std::span(waiting(demand.id)->second.tokens);
             adopted = pages_.adopt(index, tokens);
             // Nothing is read for a sequence that has to wait.
-            if (prompts_ && pages_.has_room(demand.prompt_tokens, demand.most_tokens, adopted)) {
-                adopted = prompts_->fetch(index, tokens, adopted);
+            kv::PromptTier* const prompts = page_memory_.prompts();
+            if (prompts != nullptr && pages_.has_room(demand.prompt_tokens, demand.most_tokens, adopted)) {
+                adopted = prompts->fetch(index, tokens, adopted);
             }
             return adopted;
         };
@@ -506,7 +387,7 @@ private:
                                    keeping.boundary(chunk.first_position),
                                    keeping.sinks,
                                    keeping.old_tokens(chunk.first_position),
-                                   mass(g, chunk.slot).data()};
+                                   page_memory_.mass(g, chunk.slot).data()};
             }
             for (std::uint32_t r = 0; r < chunk.rows; ++r, ++row) {
                 tokens_[row] = slot.tokens[chunk.first_position + r];
@@ -522,27 +403,9 @@ private:
         return batch;
     }
 
-    /// Tells the ledger how many pages are in use, and known.
-    void note_pages() noexcept {
-        prompt_cache_.uses(pages_.prefixes().used_bytes(prompt_cache_.size()));
-        std::size_t arena = 0;
-        for (const kv::GroupPages& group : pages_.groups()) {
-            if (const kv::TieredPages* const tiers = group.pool.tiers(); tiers != nullptr) {
-                Spread& spread = spread_[arena];
-                const auto [first, host, disk] = tiers->used();
-                kv_[arena++].uses(first * group.pool.page_bytes());
-                spread.host.uses(host * group.pool.page_bytes());
-                spread.disk.uses(disk * plan_.pools[arena - 1].disk_page_bytes);
-                spread.staging.uses(tiers->staging_used());
-                continue;
-            }
-            kv_[arena++].uses(group.pool.used() * group.pool.page_bytes());
-            if (group.keeping.old) kv_[arena++].uses(group.old_pool.used() * group.old_pool.page_bytes());
-        }
-    }
     /// Tells the ledger what a step used of each kind.
     void note_use(const model::Batch& batch) noexcept {
-        note_pages();
+        page_memory_.note_pages();
         logits_.uses(batch.output_rows.size() * spec_.vocabulary * sizeof(float));
         std::uint64_t entries = 0;
         std::uint64_t written = 0;
@@ -550,8 +413,7 @@ private:
             entries += pages_.entries(slot);
             written += slots_[slot].active ? slots_[slot].count : 0;
         }
-        // The pools' own arrays are always in use, and the tables that are not full leave their rest.
-        page_tables_.uses(page_tables_.size() - (table_entries_ - entries) * sizeof(kv::PageIndex));
+        page_memory_.note_tables(entries);
         // The parts of the control arena are never all full at once: what each had at most counts.
         most_rows_ = std::max(most_rows_, batch.rows.rows);
         most_written_ = std::max(most_written_, written);
@@ -579,7 +441,7 @@ private:
                 ended_.push_back({chunk.slot, engine::Finish::length});
             if (use_cache_) seal(chunk.slot, chunk.first_position, end);
         }
-        if (prompts_) prompts_->pump();
+        if (kv::PromptTier* const prompts = page_memory_.prompts()) prompts->pump();
         scheduler_.commit();
         close_answers();
     }
@@ -587,7 +449,7 @@ private:
     void seal(scheduler::Slot slot, std::uint32_t before, std::uint32_t computed) noexcept {
         pages_.seal(slot, slots_[slot].tokens, before, computed,
                     [this](kv::PrefixCache::Block block, std::uint32_t) noexcept {
-                        if (prompts_) prompts_->add(block);
+                        if (kv::PromptTier* const prompts = page_memory_.prompts()) prompts->add(block);
                     });
     }
 
@@ -662,26 +524,20 @@ private:
     void release(scheduler::Slot index) noexcept {
         slots_[index].active = false;
         scheduler_.finish(index);
-        note_pages();
+        page_memory_.note_pages();
     }
 
     ModelSpec spec_;
     Limits limits_;
     memory::Plan plan_;
     model::StateGroups groups_;
-    memory::Mapping mapping_;
     std::shared_ptr<const engine::Vocabulary> vocabulary_;
-    std::vector<memory::Arena> kv_;  ///< one for each pool of the plan
-    kv::Eviction eviction_ = kv::Eviction::lru;
-    std::unique_ptr<memory::Transfers> transfers_;
-    std::vector<Spread> spread_;  ///< one for each group
-    memory::Arena logits_, sampling_, page_tables_, prompt_cache_, control_;
-    memory::Carver prompt_carver_, control_carver_;
-    std::uint64_t table_entries_ = 0;
-    std::array<std::span<float>, model::StateGroups::most> mass_;  ///< `[group][slot * floats]`
-    kv::Sequences pages_;
+    engine::Arenas arenas_;
+    engine::PageMemory page_memory_;
+    memory::Arena logits_, sampling_, control_;
+    memory::Carver control_carver_;
+    kv::Sequences& pages_;  ///< of page_memory_
     scheduler::Scheduler scheduler_;
-    std::optional<kv::PromptTier> prompts_;  ///< ends while pages are there
     bool use_cache_;
     kernels::Isa isa_;
 
