@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// zse benchmark: tokens per second of prompts and of generation, medians of several repetitions; or the memory that is
-// planned, held and used.
-#include "opening.hpp"
-#include "watch.hpp"
+// zse benchmark: tokens per second of prompts and of generation, medians of several repetitions.
+#include "benchmark.hpp"
 
 #include <fmt/core.h>
-
-#include <zse/planning/suggested_batch.hpp>
 
 #include <algorithm>
 #include <array>
@@ -14,20 +10,24 @@
 #include <set>
 
 namespace zse_cli {
-namespace {
 
-struct BenchmarkOptions {
-    ModelOptions model;
-    std::uint32_t prompt = 512;
-    std::uint32_t generation = 128;
-    std::uint32_t depth = 0;
-    std::uint32_t sequences = 1;
-    std::uint32_t repetitions = 5;
-    std::string metric = "speed";
-    bool offload_sweep = false;
-    std::vector<std::uint32_t> contexts, batches;  ///< of a sweep of memory
-    ProfileOptions profile;
-};
+std::vector<std::int32_t> tokens(std::size_t count, std::uint32_t vocabulary) {
+    std::vector<std::int32_t> made(count);
+    std::uint32_t state = 1;
+    for (auto& token : made) {
+        state = state * 1664525u + 1013904223u;
+        token = static_cast<std::int32_t>((state >> 8) % vocabulary);
+    }
+    return made;
+}
+
+ModelOptions measured(const BenchmarkOptions& options) {
+    ModelOptions model = options.model;
+    model.kv.prompt_cache = false;
+    return model;
+}
+
+namespace {
 
 struct Rates {
     std::vector<double> values;
@@ -45,17 +45,6 @@ struct Rates {
                 *std::max_element(values.begin(), values.end())};
     }
 };
-
-/// Tokens that any vocabulary has, different enough to be no special case.
-std::vector<std::int32_t> tokens(std::size_t count, std::uint32_t vocabulary) {
-    std::vector<std::int32_t> made(count);
-    std::uint32_t state = 1;
-    for (auto& token : made) {
-        state = state * 1664525u + 1013904223u;
-        token = static_cast<std::int32_t>((state >> 8) % vocabulary);
-    }
-    return made;
-}
 
 double timed_step(zse::AnyEngine& engine, Watch& watch) {
     const auto start = std::chrono::steady_clock::now();
@@ -107,188 +96,11 @@ double generation_rate(zse::AnyEngine& engine, Watch& watch, std::uint32_t steps
     return static_cast<double>(made) / seconds;
 }
 
-/// Prompts are equal here, and all of them are to be computed.
-ModelOptions measured(const BenchmarkOptions& options) {
-    ModelOptions model = options.model;
-    model.kv.prompt_cache = false;
-    return model;
-}
-
 /// Tokens that one sequence makes at most while the prompts of the others are still computed.
 std::uint32_t head_start(const BenchmarkOptions& options) {
     const std::uint32_t sequences = options.sequences;
     const std::uint32_t rows = std::max(options.model.step_tokens, sequences + 1) - sequences;
     return sequences - 1 + (sequences - 1) * options.depth / rows;
-}
-
-/// The worst load that the plan knows: every sequence at once, first as prompts that fill the context (the last token
-/// of an answer is never computed itself, that of a prompt is), then with answers up to its end.
-void fill(zse::AnyEngine& engine, Watch& watch, std::uint32_t generation) {
-    const zse::Limits& limits = engine.limits();
-    for (const bool answers : {false, true}) {
-        for (std::uint32_t i = 0; i < limits.batch; ++i) {
-            zse::AnyEngine::Request request;
-            const std::uint32_t answer = answers ? std::min(generation, limits.context - 1) : 0;
-            // Answers end one after the other, so that every number of sequences occurs.
-            request.tokens =
-                tokens(limits.context - answer + (answers ? 9 * i % answer : 0), engine.spec().vocabulary);
-            request.max_tokens = answers ? zse::AnyEngine::Request::unlimited : 0;
-            request.ignore_end = true;
-            engine.submit(std::move(request));
-        }
-        while (!engine.idle()) {
-            engine.step();
-            watch.between_steps();
-        }
-    }
-}
-
-/// Bytes by tier and kind: planned, held, reserved, most in use at once, and in use now that nothing runs.
-nlohmann::json memory_rows(const zse::AnyEngine& engine) {
-    nlohmann::json rows = nlohmann::json::array();
-    const zse::memory::Ledger& ledger = engine.ledger();
-    for (const auto tier : zse::memory::all_tiers) {
-        const auto held = ledger.held(tier);
-        const auto reserved = ledger.reserved(tier);
-        const auto peak = ledger.peak(tier);
-        const auto steady = ledger.used(tier);
-        for (std::size_t i = 0; i < zse::memory::kind_count; ++i) {
-            const auto kind = static_cast<zse::memory::Kind>(i);
-            const zse::Bytes planned = engine.plan()[tier][kind];
-            if (planned == 0 && held[kind] == 0) continue;
-            const bool rounding = kind == zse::memory::Kind::rounding;
-            const std::string backing(rounding ? "" : zse::memory::name(ledger.backing(tier, kind)));
-            rows.push_back({{"tier", std::string(zse::memory::name(tier))},
-                            {"kind", std::string(zse::memory::name(kind))},
-                            {"planned", planned},
-                            {"held", held[kind]},
-                            {"reserved", reserved[kind]},
-                            {"peak", peak[kind]},
-                            {"steady", steady[kind]},
-                            {"pages", backing}});
-        }
-    }
-    return rows;
-}
-
-/// The same for each pair of a context and a batch, one engine after the other.
-int memory_sweep(const BenchmarkOptions& options) {
-    nlohmann::json sweep = nlohmann::json::array();
-    if (!options.model.json) {
-        fmt::print("{:>8} {:>6} {:>15} {:>15} {:>15} {:>15} {:>15}\n", "context", "batch", "planned", "held",
-                   "peak", "steady", "resident");
-    }
-    std::vector<std::uint32_t> contexts = options.contexts;
-    std::vector<std::uint32_t> batches = options.batches;
-    if (contexts.empty()) contexts.push_back(options.model.context);
-    if (batches.empty()) batches.push_back(options.model.batch);
-    for (const std::uint32_t context : contexts) {
-        for (const std::uint32_t batch : batches) {
-            ModelOptions model = measured(options);
-            model.context = context;
-            model.batch = batch;
-            const Chosen chosen = choose(model);
-            const zse::Bytes before = resident_bytes();
-            const auto engine = open(chosen);
-            engine->ledger().reset_peaks();
-            Watch watch(*engine, {});
-            fill(*engine, watch, options.generation);
-            const auto growth =
-                static_cast<std::int64_t>(resident_bytes()) - static_cast<std::int64_t>(before);
-            const nlohmann::json rows = memory_rows(*engine);
-            const auto sum = [&](const char* what) {
-                zse::Bytes bytes = 0;
-                for (const auto& row : rows) bytes += row[what].get<zse::Bytes>();
-                return bytes;
-            };
-            sweep.push_back({{"context", engine->limits().context},
-                             {"batch", engine->limits().batch},
-                             {"memory", rows},
-                             {"planned", sum("planned")},
-                             {"held", sum("held")},
-                             {"peak", sum("peak")},
-                             {"steady", sum("steady")},
-                             {"resident_growth", growth}});
-            if (options.model.json) continue;
-            fmt::print("{:>8} {:>6} {:>15} {:>15} {:>15} {:>15} {:>15}\n", engine->limits().context,
-                       engine->limits().batch, sum("planned"), sum("held"), sum("peak"), sum("steady"),
-                       growth);
-        }
-    }
-    if (options.model.json) fmt::print("{}\n", dump({{"memory_sweep", sweep}}));
-    return 0;
-}
-
-/// Bytes by tier and kind: planned, held after the load, and most in use at once during it. Resident memory is the
-/// process's and stands apart.
-int memory(const BenchmarkOptions& options) {
-    if (!options.contexts.empty() || !options.batches.empty()) return memory_sweep(options);
-    const Chosen chosen = choose(measured(options));
-    const zse::Bytes before = resident_bytes();
-    const auto engine = open(chosen);
-    const zse::Bytes opened = resident_bytes();
-    engine->ledger().reset_peaks();
-    Watch watch(*engine, options.profile);
-    fill(*engine, watch, options.generation);
-    watch.finish();
-    const zse::Bytes filled = resident_bytes();
-    const zse::memory::Ledger& ledger = engine->ledger();
-    const auto growth = [&](zse::Bytes now) {
-        return static_cast<std::int64_t>(now) - static_cast<std::int64_t>(before);
-    };
-    const nlohmann::json rows = memory_rows(*engine);
-    if (!options.model.json) {
-        fmt::print("{}, context {}, batch {}, filled\n", engine->description(), engine->limits().context,
-                   engine->limits().batch);
-        fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", "tier", "kind", "planned", "held", "peak",
-                   "pages");
-        for (const auto& row : rows) {
-            fmt::print("{:<5} {:<13} {:>15} {:>15} {:>15}  {}\n", row["tier"].get<std::string>(),
-                       row["kind"].get<std::string>(), row["planned"].get<zse::Bytes>(),
-                       row["held"].get<zse::Bytes>(), row["peak"].get<zse::Bytes>(),
-                       row["pages"].get<std::string>());
-        }
-    }
-    const auto& counts = engine->scheduling();
-    zse::Bytes kv_held = 0;
-    zse::Bytes kv_peak = 0;
-    for (const auto tier : zse::memory::all_tiers) {
-        kv_held += ledger.held(tier)[zse::memory::Kind::kv];
-        kv_peak += ledger.peak(tier)[zse::memory::Kind::kv];
-    }
-    const double kv_use =
-        static_cast<double>(kv_peak) / static_cast<double>(std::max<zse::Bytes>(kv_held, 1));
-    const std::uint32_t batch =
-        zse::planning::suggested_batch(kv_use, counts.preempted, engine->limits().batch);
-    if (options.model.json) {
-        fmt::print("{}\n", dump({{"memory", rows},
-                                 {"resident",
-                                  {{"before_open", before},
-                                   {"growth_after_open", growth(opened)},
-                                   {"growth_after_load", growth(filled)}}},
-                                 {"planned_total", engine->plan().total()},
-                                 {"eviction",
-                                  {{"policy", std::string(counts.policy)},
-                                   {"preempted", counts.preempted},
-                                   {"pages", counts.evicted_pages},
-                                   {"tokens", counts.evicted_tokens},
-                                   {"recomputed_rows", counts.recomputed_rows}}},
-                                 {"tiers", json_of(engine->tier_traffic())},
-                                 {"suggested_batch", batch},
-                                 {"context", engine->limits().context},
-                                 {"batch", engine->limits().batch},
-                                 {"engine", engine->description()}}));
-        return 0;
-    }
-    fmt::print("planned in all: {}\n", zse::human(engine->plan().total()));
-    fmt::print("evicted ({}): {} pages of {} sequences, {} tokens; suggested --max-batch {}\n", counts.policy,
-               counts.evicted_pages, counts.preempted, counts.evicted_tokens, batch);
-    print_traffic(stdout, engine->tier_traffic());
-    fmt::print(
-        "resident memory of the process: {} before open, {:+.2f} MB once open, {:+.2f} MB after the load\n",
-        zse::human(before), static_cast<double>(growth(opened)) / 1e6,
-        static_cast<double>(growth(filled)) / 1e6);
-    return 0;
 }
 
 /// Speed of generation with fewer and fewer layers in memory, the others being streamed from disk.
@@ -349,7 +161,7 @@ int offload_sweep(const BenchmarkOptions& options) {
 
 int benchmark(const BenchmarkOptions& options) {
     if (options.offload_sweep) return offload_sweep(options);
-    if (options.metric == "memory") return memory(options);
+    if (options.metric == "memory") return benchmark_memory(options);
     ModelOptions model = measured(options);
     model.batch = std::max(model.batch, options.sequences);
     if (model.context == 0) {
