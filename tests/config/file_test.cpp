@@ -88,10 +88,9 @@ TEST(ConfigFile, TheSeedsVllmFileGivesItsOptions) {
 }
 
 TEST(ConfigFile, ValuesWithoutEffectThatNothingHindersAreQuiet) {
-    const Source source =
-        config::read_text("t.yaml",
-                          "trust_remote_code: false\ndtype: auto\ntensor_parallel_size: 1\n"
-                          "enable_chunked_prefill: true\nmax_loaded_models: 1\n");
+    const Source source = config::read_text("t.yaml",
+                                            "trust_remote_code: false\ndtype: auto\ntensor_parallel_size: 1\n"
+                                            "enable_chunked_prefill: true\nmax_loaded_models: 1\n");
     EXPECT_EQ(source.size(), 5u);
     for (const auto& setting : source) EXPECT_EQ(setting.note + setting.value, "") << setting.key;
 }

@@ -44,7 +44,8 @@ void reaches_its_context() {
     options.disk_directory = directory.path();
     const auto engine = support::open_smollm2<zse::Engine<Kv, Tiers>>(options);
     for (const zse::memory::Tier tier : zse::memory::all_tiers) {
-        EXPECT_EQ(engine->ledger().held(tier)[zse::memory::Kind::kv], engine->plan()[tier][zse::memory::Kind::kv]);
+        EXPECT_EQ(engine->ledger().held(tier)[zse::memory::Kind::kv],
+                  engine->plan()[tier][zse::memory::Kind::kv]);
     }
     EXPECT_EQ(support::greedy(*engine, prompt(), answer), expected) << engine->description();
     EXPECT_EQ(expected.size(), answer);
