@@ -203,7 +203,8 @@ nlohmann::json json_of(const zse::memory::Plan& plan) {
 }
 
 nlohmann::json json_of(const zse::kv::TierTraffic& traffic) {
-    return {{"spilled_to_host", traffic.spilled_to_host},
+    return {{"policy", std::string(zse::kv::name(traffic.policy))},
+            {"spilled_to_host", traffic.spilled_to_host},
             {"spilled_to_disk", traffic.spilled_to_disk},
             {"fetched_from_host", traffic.fetched_from_host},
             {"fetched_from_disk", traffic.fetched_from_disk},
@@ -213,11 +214,11 @@ nlohmann::json json_of(const zse::kv::TierTraffic& traffic) {
 void print_traffic(std::FILE* out, const zse::kv::TierTraffic& traffic) {
     if (traffic.spilled_to_host + traffic.spilled_to_disk == 0) return;
     fmt::print(out,
-               "KV pages: {} spilled to host, {} to disk; {} fetched back from host, {} from disk; {} read "
-               "from disk to "
-               "be attended to\n",
-               traffic.spilled_to_host, traffic.spilled_to_disk, traffic.fetched_from_host,
-               traffic.fetched_from_disk, zse::human(traffic.staged_bytes));
+               "KV pages ({}): {} spilled to host, {} to disk; {} fetched back from host, {} from disk; {} "
+               "read from "
+               "disk to be attended to\n",
+               zse::kv::name(traffic.policy), traffic.spilled_to_host, traffic.spilled_to_disk,
+               traffic.fetched_from_host, traffic.fetched_from_disk, zse::human(traffic.staged_bytes));
 }
 
 nlohmann::json held_by(const zse::memory::Ledger& ledger) {

@@ -170,6 +170,7 @@ nlohmann::json prompts_of(const zse::AnyEngine& engine) {
                    {"page_bytes", store.layout().pages_bytes},
                    {"found", counts.found},
                    {"fetched", counts.fetched},
+                   {"declined", counts.declined},
                    {"written", counts.written},
                    {"evicted", counts.evicted},
                    {"damaged", counts.damaged},

@@ -293,6 +293,7 @@ TEST(Tiers, PromptsThatPersistGoWithThem) {
     limits.prompt_cache_disk = zse::MiB(4);
     auto options = on(directory);
     options.prompt_cache_directory = directory / "prompts";
+    options.always_read_prompts = true;
     const auto expected = answer(*tiny().open<Spread<kv::int8<16>>>(alone()), request(1, 700, 100));
     for (int run = 0; run < 3; ++run) {
         const auto engine = tiny().open<Spread<kv::int8<16>>>(limits, options);

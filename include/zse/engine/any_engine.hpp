@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <memory>
 #include <new>
 #include <optional>
@@ -94,12 +95,14 @@ public:
         for (const scheduler::Chunk& chunk : chunks)
             pages_.need(chunk.slot, chunk.first_position + chunk.rows);
         pages_.start();
+        const auto begin = std::chrono::steady_clock::now();
         try {
             forward(batch, logits());
         } catch (...) {
             abandon(chunks);
             throw;
         }
+        note_time(batch.rows.rows, std::chrono::steady_clock::now() - begin);
         if (pages_.failed()) {
             lose_disk();
             return events_;
@@ -123,6 +126,12 @@ public:
             if (slots_[slot].active && slots_[slot].id == id) return release(slot), true;
         }
         return false;
+    }
+
+    /// Waits until the prompt cache's file has all that was computed so far, for as long as may be: for a program that is
+    /// about to rest. Nothing else has to wait for that.
+    void flush_prompts(std::chrono::milliseconds most = kv::PromptTier::most_closing) noexcept {
+        if (kv::PromptTier* const prompts = page_memory_.prompts()) prompts->flush(most);
     }
 
     /// Nothing runs and nothing waits.
@@ -403,6 +412,12 @@ private:
         return batch;
     }
 
+    /// What a step took says how long prompts take, where it has many rows.
+    void note_time(std::size_t rows, std::chrono::duration<double> taken) noexcept {
+        constexpr std::size_t many = 32;
+        kv::PromptTier* const prompts = page_memory_.prompts();
+        if (prompts != nullptr && rows >= many) prompts->note_computed(rows, taken.count());
+    }
     /// Tells the ledger what a step used of each kind.
     void note_use(const model::Batch& batch) noexcept {
         page_memory_.note_pages();

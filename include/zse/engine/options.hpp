@@ -25,6 +25,7 @@ struct Options {
     /// Where the file of Limits::prompt_cache_disk is; made where it is missing. One engine at a time has the file of a
     /// model; models and settings have files of their own.
     std::filesystem::path prompt_cache_directory{};
+    bool always_read_prompts = false;  ///< even where computing them came sooner lately: for checking only
     bool use_cache = true;  ///< false computes the whole sequence for every token: for checking only
     std::uint64_t shuffle_pages = 0;  ///< not 0: pages are taken in another order, for checking only
 };

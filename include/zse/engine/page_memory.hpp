@@ -57,8 +57,7 @@ public:
         }
         memory::Carver prompts(prompt_cache_.bytes());
         sequences_ = make_sequences(arenas, groups, options.eviction, prompts);
-        open_prompts(arenas, groups.prompt_layout(limits_), options.prompt_cache_directory, identity,
-                     prompts);
+        open_prompts(arenas, groups.prompt_layout(limits_), options, identity, prompts);
     }
     PageMemory(const PageMemory&) = delete;
     PageMemory& operator=(const PageMemory&) = delete;
@@ -167,9 +166,9 @@ private:
         spread.tiers = std::make_unique<kv::TieredPages>(carver, group.layout, group.spread, parts, eviction,
                                                          model::pages_of_a_step(limits_));
     }
-    void open_prompts(const Arenas& arenas, const kv::PromptLayout& layout,
-                      const std::filesystem::path& directory, const Identity& identity,
-                      memory::Carver& index) {
+    void open_prompts(const Arenas& arenas, const kv::PromptLayout& layout, const Options& options,
+                      const Identity& identity, memory::Carver& index) {
+        const std::filesystem::path& directory = options.prompt_cache_directory;
         if (directory.empty() != (limits_.prompt_cache_disk == 0)) {
             throw Error(ErrorCode::usage,
                         "a prompt cache on disk needs a directory and a size; state both, or neither");
@@ -179,7 +178,12 @@ private:
                          arenas.reserve(memory::Tier::disk, memory::Kind::prompt_cache, layout.file_bytes),
                          directory, identity, layout,
                          arenas.take(memory::Tier::host, memory::Kind::staging, layout.staging_bytes()),
-                         index);
+                         index, options.always_read_prompts);
+        // What will be read back first needs memory first: it should not wait for the system then.
+        std::size_t arena = 0;
+        for (const kv::GroupPages& group : sequences_.groups()) {
+            kv_[arena++].populate(saturating_mul(prompts_->store().blocks(), group.pool.page_bytes()));
+        }
     }
 
     /// Two reads at once reach the rate of a disk that is asked for long stretches.

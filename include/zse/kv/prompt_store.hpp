@@ -25,13 +25,15 @@ struct PromptCounts {
     static constexpr std::string_view eviction =
         "least recently used first, ends of prompts before their beginnings";
     static constexpr std::string_view writing = "every full page, while others are computed";
-    static constexpr std::string_view fetching = "at admission, all that follow what memory has";
+    static constexpr std::string_view fetching =
+        "at admission, all that follow what memory has, where that comes sooner than computing them";
 
-    std::uint64_t found = 0;    ///< blocks that were in the file when it was opened
-    std::uint64_t written = 0;  ///< blocks whose bytes and record are in the file
-    std::uint64_t fetched = 0;  ///< blocks that were read back, and were what they should be
-    std::uint64_t evicted = 0;  ///< blocks that gave way to others
-    std::uint64_t damaged = 0;  ///< blocks that were not what they should be, and those behind them
+    std::uint64_t found = 0;     ///< blocks that were in the file when it was opened
+    std::uint64_t written = 0;   ///< blocks whose bytes and record are in the file
+    std::uint64_t fetched = 0;   ///< blocks that were read back, and were what they should be
+    std::uint64_t evicted = 0;   ///< blocks that gave way to others
+    std::uint64_t declined = 0;  ///< blocks that were computed, since reading them would have taken longer
+    std::uint64_t damaged = 0;   ///< blocks that were not what they should be, and those behind them
     std::uint64_t skipped =
         0;  ///< blocks that were not written: they follow what is not there, or fill the file
 };
@@ -194,6 +196,7 @@ public:
     }
 
     void count_skipped() noexcept { ++counts_.skipped; }
+    void count_declined(std::size_t blocks) noexcept { counts_.declined += blocks; }
 
 private:
     struct Write {

@@ -3,6 +3,7 @@
 // back where memory has it no more.
 #pragma once
 
+#include <zse/kv/fetch_policy.hpp>
 #include <zse/kv/prompt_store.hpp>
 #include <zse/kv/sequences.hpp>
 
@@ -18,11 +19,13 @@ namespace kv {
 /// sequence pages with what the store has of its tokens. Nothing waits for a write. Outlived by the sequences.
 class PromptTier {
 public:
-    /// For sequences of at most `context` tokens. `index` has room for index_bytes() of the layout.
+    /// For sequences of at most `context` tokens. `index` has room for index_bytes() of the layout. Pages are read where
+    /// that comes sooner than computing them, or always.
     PromptTier(Sequences& sequences, std::uint32_t context, memory::Reservation file,
                const std::filesystem::path& directory, const Identity& identity, const PromptLayout& layout,
-               memory::Arena staging, memory::Carver& index)
+               memory::Arena staging, memory::Carver& index, bool always_read = false)
         : sequences_(&sequences),
+          always_read_(always_read),
           store_(std::move(file), directory, identity, layout, std::move(staging), index),
           blocks_(index.take<PromptBlock>(sequences.groups().front().pool.capacity())),
           queue_(index.take<PageIndex>(blocks_.size())),
@@ -63,7 +66,13 @@ public:
         if (blocks > first)
             blocks = first + std::min<std::size_t>(blocks - first, sequences_->free_in_memory());
         const auto most = static_cast<std::uint32_t>(blocks * page_tokens);
-        if (most <= adopted || !sequences_->reserve(slot, adopted, most)) return adopted;
+        if (most <= adopted) return adopted;
+        const Bytes to_read = (blocks - first) * store_.layout().slot_bytes();
+        if (!always_read_ && !rates_.worth_reading(to_read, most - adopted)) {
+            store_.count_declined(blocks - first);
+            return adopted;
+        }
+        if (!sequences_->reserve(slot, adopted, most)) return adopted;
         sequences_->fill(slot, adopted, most);
         const auto deliver = [&](std::size_t i, std::span<const std::byte> bytes) noexcept {
             const auto page = [&](std::uint32_t g) noexcept {
@@ -74,13 +83,17 @@ public:
                 bytes = bytes.subspan(to.size());
             });
         };
+        const auto begin = std::chrono::steady_clock::now();
         const std::size_t read = store_.read(path_.subspan(first, blocks - first), deliver);
+        rates_.read(to_read, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
         const auto now = static_cast<std::uint32_t>((first + read) * page_tokens);
         sequences_->seal(slot, tokens, adopted, now, [&](PrefixCache::Block block, std::uint32_t i) noexcept {
             blocks_[block].place = store_.place(path_[i]);
         });
         return now;
     }
+    /// Computing so many tokens of prompts took so long.
+    void note_computed(std::uint64_t tokens, double seconds) noexcept { rates_.computed(tokens, seconds); }
     /// Writes what can be written without waiting.
     void pump() noexcept {
         store_.poll();
@@ -161,6 +174,8 @@ private:
     }
 
     Sequences* sequences_;
+    bool always_read_;
+    FetchPolicy rates_;
     PromptStore store_;
     std::span<PromptBlock> blocks_;  ///< `[pages of the first group]`
     std::span<PageIndex> queue_;     ///< a ring; each block stands in it once at most

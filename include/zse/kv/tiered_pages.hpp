@@ -42,6 +42,7 @@ struct TierPages {
 
 /// Pages that changed their tier since open, and what attention read from disk without moving it.
 struct TierTraffic {
+    Eviction policy = Eviction::lru;    ///< by which pages gave way
     std::uint64_t spilled_to_host = 0;  ///< pages from the gpu tier
     std::uint64_t spilled_to_disk = 0;
     std::uint64_t fetched_from_host = 0;  ///< pages back to the gpu tier
@@ -49,6 +50,7 @@ struct TierTraffic {
     std::uint64_t staged_bytes = 0;       ///< read from disk for a step that attends to them
 
     constexpr TierTraffic& operator+=(const TierTraffic& other) noexcept {
+        policy = other.policy;
         spilled_to_host += other.spilled_to_host;
         spilled_to_disk += other.spilled_to_disk;
         fetched_from_host += other.fetched_from_host;
@@ -89,6 +91,7 @@ public:
           sums_(carver.take<std::uint64_t>(tiers.disk * layout.layers)),
           needed_(carver.take<std::uint32_t>(tiers.disk)),
           runs_(carver.take<Run>(tiers.disk)) {
+        traffic_.policy = eviction;
         std::fill(places_.begin(), places_.end(), nowhere);
         std::fill(uses_.begin(), uses_.end(), Use{});
         std::fill(needed_.begin(), needed_.end(), 0);
@@ -140,7 +143,6 @@ public:
     }
     [[nodiscard]] const TierPages& tiers() const noexcept { return tiers_; }
     [[nodiscard]] const TierTraffic& traffic() const noexcept { return traffic_; }
-    [[nodiscard]] Eviction eviction() const noexcept { return eviction_; }
     /// Frames in use: of the first tier, of the host's, on disk.
     [[nodiscard]] std::array<std::uint64_t, 3> used() const noexcept {
         return {tiers_.first - available_[0], tiers_.host - available_[1], tiers_.disk - available_[2]};

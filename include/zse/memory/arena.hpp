@@ -7,6 +7,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -62,6 +63,15 @@ public:
     [[nodiscard]] std::span<std::byte> bytes() const noexcept { return {base_, size()}; }
     [[nodiscard]] Backing backing() const noexcept { return backing_; }
 
+    /// Has the system put pages behind the first `bytes` now, and not when they are first written: that takes a
+    /// millisecond for some MB. A system that cannot does it then.
+    void populate(Bytes bytes) const noexcept {
+#ifdef MADV_POPULATE_WRITE
+        if (base_ != nullptr && bytes != 0) {
+            ::madvise(base_, round_up(std::min(bytes, size_), system_page), MADV_POPULATE_WRITE);
+        }
+#endif
+    }
     /// Tells the ledger how many of the bytes are in use now: its peaks show whether a plan was too large.
     void uses(Bytes bytes) noexcept {
         if (bytes == used_ || reservation_.ledger() == nullptr) return;
