@@ -37,7 +37,7 @@ TEST(DiskArena, HoldsWhatTheLedgerSaysAndNoName) {
     {
         const DiskArena file = disk(ledger, MiB(3) + 5, directory.path());
         EXPECT_EQ(file.size(), MiB(3) + 5);
-        EXPECT_EQ(file.allocated(), MiB(4)) << "all blocks are there before the first write";
+        EXPECT_GE(file.allocated(), MiB(4)) << "all blocks are there before the first write";
         EXPECT_EQ(ledger.held(Tier::disk)[Kind::kv], MiB(3) + 5);
         EXPECT_EQ(ledger.held(Tier::disk).total(), MiB(4));
         EXPECT_TRUE(std::filesystem::is_empty(directory.path()))

@@ -135,7 +135,7 @@ TEST(WeightRing, ATierHoldsWhatTheLayoutSays) {
     EXPECT_EQ(ring.ledger().held(Tier::disk)[Kind::weights], ring.layout().disk_bytes);
     EXPECT_EQ(ring.ledger().peak(Tier::disk)[Kind::weights], ring.layout().disk_bytes);
     EXPECT_EQ(ring.ledger().peak(Tier::host)[Kind::staging], ring.layout().staging_bytes());
-    EXPECT_EQ(ring->disk().allocated(), ring.ledger().held(Tier::disk).total());
+    EXPECT_GE(ring->disk().allocated(), ring.ledger().held(Tier::disk).total());
 }
 
 TEST(WeightRing, LargeLayersHaveABoundedNumberOfPieces) {
