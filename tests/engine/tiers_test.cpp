@@ -368,14 +368,24 @@ TEST(Tiers, NothingIsAllocatedBetweenTokens) {
     EXPECT_GT(engine->tier_traffic().spilled_to_disk, 50u);
 }
 
-TEST(Tiers, BadSizesAreRefused) {
+TEST(Tiers, MemoryHoldsThePagesOfAStepWhateverIsAsked) {
     const support::TemporaryDirectory directory;
     Limits limits = spread();
     limits.kv_host_tokens = 0;
-    limits.kv_disk_tokens = 1024 - 16;
-    support::expect_error([&] { static_cast<void>(tiny().open<Spread<kv::f16>>(limits, on(directory))); },
-                          ErrorCode::usage, {"memory holds 2 pages", "may write 6"});
-    limits = spread();
+    limits.kv_disk_tokens = 1'000'000;
+    const auto engine = tiny().open<Spread<kv::f16>>(limits, on(directory));
+    EXPECT_EQ(engine->plan().pools[0].disk_pages, 1024u / 8 - (32 / 8 + 2));
+    EXPECT_EQ(answer(*engine, request(1, 500, 100)),
+              answer(*tiny().open<Spread<kv::f16>>(alone()), request(1, 500, 100)));
+    EXPECT_EQ(engine->counters().lost_tiers, 0u);
+    limits.context = limits.kv_tokens = 40;
+    EXPECT_EQ(tiny().open<Spread<kv::f16>>(limits, on(directory))->plan().disk.total(), 0u)
+        << "nothing is left for it";
+}
+
+TEST(Tiers, BadSizesAreRefused) {
+    const support::TemporaryDirectory directory;
+    Limits limits = spread();
     limits.kv_recent = 1024;
     support::expect_error([&] { static_cast<void>(tiny().open<Spread<kv::f16>>(limits, on(directory))); },
                           ErrorCode::usage, {"several tiers"});

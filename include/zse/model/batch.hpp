@@ -20,7 +20,7 @@ struct Limits {
     std::uint64_t kv_tokens =
         0;  ///< tokens that the pages of all sequences hold together; 0: batch * context
     /// Of those, tokens whose pages the gpu tier leaves to the host (without effect where layers lie in the host's), and
-    /// tokens whose pages memory leaves to the disk.
+    /// tokens whose pages memory leaves to the disk. Memory keeps what a step may write.
     std::uint64_t kv_host_tokens = 0;
     std::uint64_t kv_disk_tokens = 0;
     std::uint32_t kv_recent =

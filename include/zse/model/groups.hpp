@@ -127,6 +127,12 @@ struct StateGroups {
     }
 };
 
+/// Pages in memory that a step may need at once: for the rows that it writes, and for the pages in which sequences
+/// stand, which a fork may have to copy.
+constexpr std::uint64_t pages_of_a_step(const Limits& limits) noexcept {
+    return ceil_div(limits.step_tokens, limits.page_tokens) + 2 * std::uint64_t{limits.batch};
+}
+
 namespace detail {
 
 /// The layout of pages in codec pair `index` of a list.
@@ -143,10 +149,12 @@ constexpr kv::PageLayout layout_of(policy::List<Pair...> /*pairs*/, std::size_t 
     return found;
 }
 
-/// Where the pages of a group lie. The slower tiers never hold more than there are.
+/// Where the pages of a group lie. Slower tiers never hold more than there are, and memory holds those that a step may
+/// write, whatever limits say.
 constexpr kv::TierPages spread(const Limits& limits, memory::Tier tier, std::uint64_t pages) noexcept {
     kv::TierPages spread;
-    spread.disk = std::min(limits.kv_disk_tokens / limits.page_tokens, pages);
+    const std::uint64_t spare = pages - std::min(pages, pages_of_a_step(limits));
+    spread.disk = std::min(limits.kv_disk_tokens / limits.page_tokens, spare);
     if (tier == memory::Tier::gpu) {
         spread.host = std::min(limits.kv_host_tokens / limits.page_tokens, pages - spread.disk);
     }
@@ -155,12 +163,6 @@ constexpr kv::TierPages spread(const Limits& limits, memory::Tier tier, std::uin
 }
 
 }  // namespace detail
-
-/// Frames in memory that a step may need at once: for the rows that it writes, and for the pages in which sequences
-/// stand, which a fork may have to copy.
-constexpr std::uint64_t pages_of_a_step(const Limits& limits) noexcept {
-    return ceil_div(limits.step_tokens, limits.page_tokens) + 2 * std::uint64_t{limits.batch};
-}
 
 /// The groups of a model whose KV policy is `Kv` and whose attention cuts chunks at multiples of `Cut`; writes to
 /// `places`, `[layers]` or none, where each layer is. Throws unsupported where there are too many kinds of layers.

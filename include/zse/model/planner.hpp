@@ -261,12 +261,6 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
                         "precision; leave "
                         "out the sizes of slower tiers, or windows, pruning and the precision of old tokens");
         }
-        if (group.spread.spread() && group.spread.memory() < std::min(pages_of_a_step(limits), group.pages)) {
-            throw Error(ErrorCode::usage, text("of keys and values, memory holds ", group.spread.memory(),
-                                               " pages, and a step of ", limits.step_tokens, " rows and ",
-                                               limits.batch, " sequences may write ", pages_of_a_step(limits),
-                                               "; give memory more of them, or lower the rows of a step"));
-        }
         const kv::Keeping& keeping = group.keeping;
         plan.kv_bytes_per_token += group.layout.token_bytes();
         memory::PoolPlan pool{group.tier, group.pages, group.layout.page_bytes(),

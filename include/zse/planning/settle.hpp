@@ -179,9 +179,11 @@ inline Setting settle_resident(const Planner& plan, const Wish& wish, const Budg
     const std::optional<Size> stated = wish.kv && !wish.kv->automatic ? wish.kv : std::nullopt;
     const auto pooled = detail::with_pool(plan, setting, budget, stated, wish.kv_caps);
     if (!pooled && (!stated || detail::with_pool(plan, setting, budget, stated, {}))) {
-        throw Error(ErrorCode::usage,
-                    text("the tiers for KV do not hold one sequence of ", setting.limits.context,
-                         " tokens; raise their size (--kv-tier), or lower --max-context"));
+        throw Error(
+            ErrorCode::usage,
+            text("the tiers for KV do not hold one sequence of ", setting.limits.context,
+                 " tokens, with the pages that a step writes in memory; raise their size (--kv-tier), or "
+                 "lower --max-context"));
     }
     if (!pooled) {
         throw Error(ErrorCode::usage,
