@@ -378,7 +378,8 @@ TEST(Tiers, MemoryHoldsThePagesOfAStepWhateverIsAsked) {
     EXPECT_EQ(answer(*engine, request(1, 500, 100)),
               answer(*tiny().open<Spread<kv::f16>>(alone()), request(1, 500, 100)));
     EXPECT_EQ(engine->counters().lost_tiers, 0u);
-    limits.context = limits.kv_tokens = 40;
+    limits.context = 40;
+    limits.kv_tokens = 40;
     EXPECT_EQ(tiny().open<Spread<kv::f16>>(limits, on(directory))->plan().disk.total(), 0u)
         << "nothing is left for it";
 }
