@@ -154,65 +154,49 @@ public:
 
     /// A new step begins: pages may change their tier.
     void begin_step() noexcept {
-        for (const GroupPages& group : groups_) {
-            if (group.pool.tiers() != nullptr) group.pool.tiers()->begin_step();
-        }
+        for_each_tiers([](TieredPages& tiers) { tiers.begin_step(); });
     }
     /// The step reads the tokens below `tokens` of a sequence and writes those from `first` on: their pages do not give
     /// way to others.
     void pin(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
-        for_each_tiered(
-            slot, tokens,
-            [&](TieredPages& tiers, PageIndex page, std::uint32_t entry, std::uint32_t page_tokens) {
-                if (entry < first / page_tokens) {
-                    tiers.touch(page);
-                } else {
-                    tiers.pin(page, entry);
-                }
-            });
+        for_each_tiered(slot, 0, first,
+                        [](TieredPages& tiers, PageIndex page, std::uint32_t) { tiers.touch(page); });
+        for_each_tiered(slot, first, tokens, [](TieredPages& tiers, PageIndex page, std::uint32_t entry) {
+            tiers.pin(page, entry);
+        });
     }
     /// Brings the pages that the step writes to memory.
     void bring(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
-        for_each_tiered(
-            slot, tokens,
-            [&](TieredPages& tiers, PageIndex page, std::uint32_t entry, std::uint32_t page_tokens) {
-                if (entry >= first / page_tokens) tiers.bring(page);
-            });
+        for_each_tiered(slot, first, tokens,
+                        [](TieredPages& tiers, PageIndex page, std::uint32_t) { tiers.bring(page); });
     }
     /// Pages of each group that memory has room for without others leaving it.
     [[nodiscard]] std::uint64_t free_in_memory() const noexcept {
         std::uint64_t least = std::numeric_limits<std::uint64_t>::max();
-        for (const GroupPages& group : groups_) {
-            if (group.pool.tiers() != nullptr) least = std::min(least, group.pool.tiers()->free_in_memory());
-        }
+        for_each_tiers([&](const TieredPages& tiers) { least = std::min(least, tiers.free_in_memory()); });
         return least;
     }
     /// Gives the pages of tokens [first, tokens) of a sequence, whole ones, places in memory that is free, so that what was
     /// computed before can be copied there.
     void fill(Slot slot, std::uint64_t first, std::uint64_t tokens) noexcept {
-        for_each_tiered(
-            slot, tokens,
-            [&](TieredPages& tiers, PageIndex page, std::uint32_t entry, std::uint32_t page_tokens) {
-                if (entry >= first / page_tokens) tiers.fill(page, entry);
-            });
+        for_each_tiered(slot, first, tokens, [](TieredPages& tiers, PageIndex page, std::uint32_t entry) {
+            tiers.fill(page, entry);
+        });
     }
     /// The step attends to the tokens below `tokens` of a sequence.
     void need(Slot slot, std::uint64_t tokens) noexcept {
-        for_each_tiered(slot, tokens,
-                        [](TieredPages& tiers, PageIndex page, std::uint32_t /*entry*/,
-                           std::uint32_t /*page_tokens*/) { tiers.need(page); });
+        for_each_tiered(slot, 0, tokens,
+                        [](TieredPages& tiers, PageIndex page, std::uint32_t) { tiers.need(page); });
     }
     /// All was said that the step needs: what is on disk begins to come.
     void start() noexcept {
-        for (const GroupPages& group : groups_) {
-            if (group.pool.tiers() != nullptr) group.pool.tiers()->start();
-        }
+        for_each_tiers([](TieredPages& tiers) { tiers.start(); });
     }
     /// Whether a disk lost pages: nothing that was computed with them counts.
     [[nodiscard]] bool failed() const noexcept {
-        return std::ranges::any_of(groups_, [](const GroupPages& group) {
-            return group.pool.tiers() != nullptr && group.pool.tiers()->failed();
-        });
+        bool any = false;
+        for_each_tiers([&](const TieredPages& tiers) { any = any || tiers.failed(); });
+        return any;
     }
     /// Goes on without the disk. No sequence holds pages; what is cached is forgotten.
     void close_disk() noexcept {
@@ -305,17 +289,23 @@ public:
     }
 
 private:
-    /// Calls body(tiers, page, entry, page_tokens) for the pages of the tokens below `tokens` that may lie in several
-    /// tiers.
+    /// Calls body(tiers) for each group whose pages may lie in several.
     template <class Body>
-    void for_each_tiered(Slot slot, std::uint64_t tokens, const Body& body) noexcept {
+    void for_each_tiers(const Body& body) const noexcept {
+        for (const GroupPages& group : groups_) {
+            if (group.pool.tiers() != nullptr) body(*group.pool.tiers());
+        }
+    }
+    /// Calls body(tiers, page, entry) for the pages of such groups that tokens [first, tokens) lie in.
+    template <class Body>
+    void for_each_tiered(Slot slot, std::uint64_t first, std::uint64_t tokens, const Body& body) noexcept {
         for (const GroupPages& group : groups_) {
             if (group.pool.tiers() == nullptr) continue;
             const PageTable& table = group.tables[slot];
             const std::uint64_t entries =
                 std::min<std::uint64_t>(group.keeping.entries(tokens), table.size());
-            for (std::uint32_t i = 0; i < entries; ++i) {
-                body(*group.pool.tiers(), table.data()[i], i, group.keeping.page_tokens);
+            for (auto i = static_cast<std::uint32_t>(first / group.keeping.page_tokens); i < entries; ++i) {
+                body(*group.pool.tiers(), table.data()[i], i);
             }
         }
     }

@@ -246,9 +246,7 @@ public:
         }
         most_needed_ = std::max(most_needed_, needed);
         if (run_count_ == 0) return;
-        for (memory::TransferGroup& group : writes_) {
-            if (group.wait() != 0) fail();
-        }
+        wait_for_writes();
         read(0);
     }
     /// Waits until a layer of the pages on disk is staged, and begins to read the next. All threads are done with the
@@ -300,6 +298,11 @@ private:
         return tiers_.first + static_cast<Frame>(at - parts_.host) / bytes;
     }
     void fail() noexcept { failed_ = true; }
+    void wait_for_writes() noexcept {
+        for (memory::TransferGroup& group : writes_) {
+            if (group.wait() != 0) fail();
+        }
+    }
 
     void put(PageIndex page, Frame frame) noexcept {
         places_[page] = reinterpret_cast<PagePlace>(address(frame));
@@ -385,9 +388,7 @@ private:
     }
     /// Brings a page back from disk. Its slot is free before it needs a frame: every other one may be in use.
     void fetch(PageIndex page) noexcept {
-        for (memory::TransferGroup& group : writes_) {
-            if (group.wait() != 0) fail();
-        }
+        wait_for_writes();
         std::byte* const buffer = next_buffer();
         const std::uint32_t from = slot(places_[page]);
         memory::TransferGroup& group = writes_[buffer_];
