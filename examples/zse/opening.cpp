@@ -144,16 +144,16 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
     options.admission = chosen.running.admission;
     options.eviction = chosen.running.eviction;
     options.disk_directory = chosen.disk_directory;
-    if (plan_of(chosen.choice, chosen.spec, chosen.limits).disk[Kind::kv] != 0) {
+    const zse::memory::Plan plan = plan_of(chosen.choice, chosen.spec, chosen.limits);
+    if (plan.disk[Kind::kv] != 0) {
         std::error_code refused;  // what is lacking then is said where the file cannot be made
         std::filesystem::create_directories(chosen.disk_directory, refused);
     }
     announce(chosen);
-    if (options.mapping.locked)
-        options.mapping.locked = can_lock(plan_of(chosen.choice, chosen.spec, chosen.limits));
+    if (options.mapping.locked) options.mapping.locked = can_lock(plan);
     if (chosen.limits.prompt_cache_disk != 0) {
         options.prompt_cache_directory = chosen.prompt_cache;
-        if (plan_of(chosen.choice, chosen.spec, chosen.limits).disk[Kind::prompt_cache] == 0) {
+        if (plan.disk[Kind::prompt_cache] == 0) {
             fmt::print(stderr,
                        "note: --prompt-cache has no effect: layers that drop tokens or code them anew "
                        "keep no pages\n");
