@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <support/counted_new.hpp>
 #include <support/expect_error.hpp>
+#include <support/nameless_files.hpp>
 #include <support/temporary_directory.hpp>
 #include <support/tiny_engine.hpp>
 
@@ -32,18 +33,6 @@ constexpr std::uint32_t layers = 6;
 const Tiny& tiny() {
     static const Tiny model({.layers = layers, .type = zse::io::GgmlType::q4_1});
     return model;
-}
-
-/// The files without a name that this process has open: of the disk tier.
-std::vector<std::filesystem::path> nameless_files() {
-    std::vector<std::filesystem::path> found;
-    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-        std::error_code ignored;
-        const std::string target = std::filesystem::read_symlink(entry.path(), ignored).string();
-        if (target.ends_with(" (deleted)") && target.front() == '/' && !target.starts_with("/memfd:"))
-            found.push_back(entry.path());
-    }
-    return found;
 }
 
 struct Answers {
@@ -179,7 +168,7 @@ TEST(Streaming, WhatIsHeldIsWhatWasPlannedInEveryTier) {
         for (const std::uint32_t gpu : {0u, 3u}) {
             const Limits limits = limits_of(disk, gpu, 2);
             const auto plan = Streamed::plan(tiny().spec, limits);
-            const auto before = nameless_files();
+            const auto before = support::nameless_files();
             const auto engine = tiny().open<Streamed>(limits);
             EXPECT_EQ(engine->plan(), plan);
             run(*engine);
@@ -191,12 +180,12 @@ TEST(Streaming, WhatIsHeldIsWhatWasPlannedInEveryTier) {
             EXPECT_EQ(engine->ledger().peak(Tier::host)[Kind::staging], plan.host[Kind::staging]);
             // And what the file system says.
             Bytes blocks = 0;
-            for (const auto& file : nameless_files()) {
+            for (const auto& file : support::nameless_files()) {
                 struct stat status {};
                 ASSERT_EQ(::stat(file.c_str(), &status), 0);
                 blocks += static_cast<Bytes>(status.st_blocks) * 512;
             }
-            EXPECT_EQ(nameless_files().size(), before.size() + 1);
+            EXPECT_EQ(support::nameless_files().size(), before.size() + 1);
             EXPECT_EQ(blocks, plan.disk.total());
         }
     }
@@ -264,9 +253,9 @@ void wrong_bytes_give_no_token(Limits limits) {
     const auto prompt = support::tiny_prompt(3, 30);
     limits.prompt_cache = true;
     const auto expected = support::greedy(*tiny().open<Streamed>(limits_of(0)), prompt, 40);
-    const auto before = nameless_files();
+    const auto before = support::nameless_files();
     const auto engine = tiny().open<Streamed>(limits);
-    const auto files = nameless_files();
+    const auto files = support::nameless_files();
     ASSERT_EQ(files.size(), before.size() + 1);
     for (const int steps : {1, 4, 9}) {  // in a prompt, as it is captured, and captured
         zse::AnyEngine::Request request;

@@ -4,6 +4,7 @@
 #include <zse/kv/tiered_pages.hpp>
 
 #include <gtest/gtest.h>
+#include <support/nameless_files.hpp>
 #include <support/temporary_directory.hpp>
 
 #include <cerrno>
@@ -199,16 +200,11 @@ TEST(TieredPages, PinnedPagesStay) {
 /// Changes the file behind a disk arena: `change` gets it as a stream.
 template <class Change>
 void meddle(const std::filesystem::path& directory, const Change& change) {
-    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-        std::error_code gone;
-        if (std::filesystem::read_symlink(entry.path(), gone).string().rfind(directory.string(), 0) != 0)
-            continue;
-        std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
-        change(file);
-        ASSERT_TRUE(file.good());
-        return;
-    }
-    FAIL() << "no file";
+    const auto files = support::nameless_files(directory);
+    ASSERT_EQ(files.size(), 1u);
+    std::fstream file(files.front(), std::ios::in | std::ios::out | std::ios::binary);
+    change(file);
+    ASSERT_TRUE(file.good());
 }
 
 TEST(TieredPages, DamageIsFound) {
