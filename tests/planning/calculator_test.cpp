@@ -3,6 +3,7 @@
 // plan that it comes from.
 // rows: 3 6 7 8 9 10 13 14 17 35 46 60
 #include <gtest/gtest.h>
+#include <planning/asking.hpp>
 #include <support/expect_error.hpp>
 
 #include <zse/engine.hpp>
@@ -18,6 +19,9 @@
 namespace {
 
 using namespace zse::planning;
+using planned::asking;
+using planned::stated;
+using planned::wish_for;
 using zse::Bytes;
 using zse::ErrorCode;
 using zse::GB;
@@ -38,17 +42,6 @@ using Tiered = zse::Engine<zse::tiers::chain<zse::tiers::arena, zse::tiers::host
 Planner tiered(const ModelSpec& spec) {
     return planner_of<Tiered>(spec);
 }
-Setting asking(Limits limits) {
-    limits.output_rows = limits.batch;
-    return {"as-stored", "f16", limits};
-}
-Budget stated(Bytes gpu, Bytes host) {
-    BudgetRequest request;
-    request.gpu = Size{false, gpu};
-    request.host = Size{false, host};
-    return budget_of(request, {});
-}
-
 // --- budgets
 
 TEST(Budget, HeadroomIsTakenOffWhatIsMeasured) {
@@ -212,14 +205,6 @@ TEST(Calculator, TheFinestWeightsThatFit) {
 }
 
 // --- what is left open
-
-Wish wish_for(const ModelSpec& spec, Limits limits) {
-    Wish wish;
-    wish.setting = asking(limits);
-    wish.layers = spec.layers;
-    wish.trained_context = spec.trained_context;
-    return wish;
-}
 
 TEST(Settle, AnOpenContextIsTheLongestThatFits) {
     const auto& spec = models::llama3_8b;

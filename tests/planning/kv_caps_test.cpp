@@ -2,6 +2,7 @@
 // Caps on KV tier by tier: a pool shrinks to them, and one that is larger than need changes nothing.
 // rows: 106
 #include <gtest/gtest.h>
+#include <planning/asking.hpp>
 #include <support/expect_error.hpp>
 
 #include <zse/engine.hpp>
@@ -11,6 +12,8 @@
 namespace {
 
 using namespace zse::planning;
+using planned::stated;
+using planned::wish_for;
 using zse::Bytes;
 using zse::GB;
 using zse::Limits;
@@ -23,24 +26,9 @@ using Spread = zse::Engine<zse::tiers::chain<zse::tiers::arena, zse::tiers::host
 using Tiered = zse::Engine<zse::tiers::chain<zse::tiers::arena, zse::tiers::host>>;
 constexpr const zse::ModelSpec& spec = zse::models::llama3_8b;
 
-Budget stated(Bytes gpu, Bytes host) {
-    BudgetRequest request;
-    request.gpu = Size{false, gpu};
-    request.host = Size{false, host};
-    return budget_of(request, {});
-}
-Wish wish_for(Limits limits) {
-    Wish wish;
-    limits.output_rows = limits.batch;
-    wish.setting = {"as-stored", "f16", limits};
-    wish.layers = spec.layers;
-    wish.trained_context = spec.trained_context;
-    return wish;
-}
-
 TEST(KvCaps, APoolShrinksToTheCapOfItsTier) {
     const Planner plan = planner_of<Tiered>(spec);
-    Wish wish = wish_for({.context = 4096, .batch = 8});
+    Wish wish = wish_for(spec, {.context = 4096, .batch = 8});
     const Setting whole = settle(plan, wish, stated(0, GB(30)));
     EXPECT_EQ(plan(whole).host[Kind::kv], Bytes{8} * 4096 * 131'072);
     wish.kv_caps.host = GB(1);
@@ -55,7 +43,7 @@ TEST(KvCaps, APoolShrinksToTheCapOfItsTier) {
 
 TEST(KvCaps, MoreThanThereIsMeansNothing) {
     const Planner plan = planner_of<Tiered>(spec);
-    Wish wish = wish_for({.context = 4096, .batch = 2});
+    Wish wish = wish_for(spec, {.context = 4096, .batch = 2});
     const Setting whole = settle(plan, wish, stated(0, GB(20)));
     wish.kv_caps = {GB(500), GB(32), GB(100)};
     EXPECT_EQ(settle(plan, wish, stated(0, GB(20))).limits, whole.limits);
@@ -63,7 +51,7 @@ TEST(KvCaps, MoreThanThereIsMeansNothing) {
 
 TEST(KvCaps, EachTierHasItsOwn) {
     const Planner plan = planner_of<Tiered>(spec);
-    Wish wish = wish_for({.context = 4096, .batch = 8});
+    Wish wish = wish_for(spec, {.context = 4096, .batch = 8});
     wish.setting.limits.gpu_layers = 16;  // half of the layers, and the output matrix
     const Budget budget = stated(GB(20), GB(20));
     wish.kv_caps.gpu = MB(800);
@@ -81,7 +69,7 @@ TEST(KvCaps, EachTierHasItsOwn) {
 // A slower tier that is named takes what a faster one leaves, and no more than that.
 TEST(KvCaps, WhatAFasterTierLeavesASlowerOneTakes) {
     const Planner plan = planner_of<Spread>(spec);
-    Wish wish = wish_for({.context = 4096, .gpu_layers = 99});
+    Wish wish = wish_for(spec, {.context = 4096, .gpu_layers = 99});
     Budget budget = stated(GB(20), GB(20));
     budget.disk = {GB(1), 0, 0, GB(1), true};
     const Bytes page = plan(settle(plan, wish, budget)).pools[0].page_bytes;
@@ -108,7 +96,7 @@ TEST(KvCaps, WhatAFasterTierLeavesASlowerOneTakes) {
     EXPECT_LE(pooled.disk[Kind::kv], GB(1));
     EXPECT_GT(pooled.disk[Kind::kv] + 4 * page, GB(1));
     // In the host's memory alone.
-    wish = wish_for({.context = 4096});
+    wish = wish_for(spec, {.context = 4096});
     wish.kv_caps = {std::nullopt, MB(200), GB(1)};
     const Plan host = plan(settle(plan, wish, budget));
     EXPECT_TRUE(nearly(host.host[Kind::kv], MB(200)));
@@ -119,14 +107,14 @@ TEST(KvCaps, WhatAFasterTierLeavesASlowerOneTakes) {
 
 TEST(KvCaps, AnOpenContextIsWhatTheyHold) {
     const Planner plan = planner_of<Tiered>(spec);
-    Wish wish = wish_for({});
+    Wish wish = wish_for(spec, {});
     wish.kv_caps.host = MB(100);
     EXPECT_EQ(settle(plan, wish, stated(0, GB(30))).limits.context, MB(100) / 131'072 / 16 * 16);
 }
 
 TEST(KvCaps, TooLittleForOneSequenceIsAContradiction) {
     const Planner plan = planner_of<Tiered>(spec);
-    Wish wish = wish_for({.context = 4096});
+    Wish wish = wish_for(spec, {.context = 4096});
     wish.kv_caps.host = MB(100);
     support::expect_error([&] { settle(plan, wish, stated(0, GB(30))); }, zse::ErrorCode::usage,
                           {"4096 tokens", "--kv-tier", "--max-context"});

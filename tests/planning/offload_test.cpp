@@ -2,6 +2,7 @@
 // Where layers lie when memory is short: by number, by bytes of weights, or by what fits; and how fast that can be.
 // rows: 44 45 46 47 49 51 54
 #include <gtest/gtest.h>
+#include <planning/asking.hpp>
 #include <support/expect_error.hpp>
 #include <support/temporary_directory.hpp>
 #include <support/tiny_engine.hpp>
@@ -14,6 +15,9 @@
 namespace {
 
 using namespace zse::planning;
+using planned::asking;
+using planned::stated;
+using planned::wish_for;
 using zse::Bytes;
 using zse::ErrorCode;
 using zse::GB;
@@ -28,30 +32,8 @@ namespace models = zse::models;
 
 using Tiered = zse::Engine<zse::tiers::chain<zse::tiers::arena, zse::tiers::host, zse::tiers::disk>>;
 
-Setting asking(const Limits& limits) {
-    Setting setting;
-    setting.limits = limits;
-    return setting;
-}
-
 Setting with_disk_layers(const Setting& setting, std::uint32_t count) {
     return with(setting, [count](Limits& limits) { limits.disk_layers = count; });
-}
-
-Budget stated(Bytes gpu, Bytes host, Bytes disk) {
-    BudgetRequest request;
-    request.gpu = Size{false, gpu};
-    request.host = Size{false, host};
-    request.disk = Size{false, disk};
-    return budget_of(request, {});
-}
-
-Wish wish_for(const zse::ModelSpec& spec, const Limits& limits) {
-    Wish wish;
-    wish.setting = asking(limits);
-    wish.layers = spec.layers;
-    wish.trained_context = spec.trained_context;
-    return wish;
 }
 
 // Row 44: what lies outside the first tier is missing there, to the byte; row 46: and the rest is in it.
