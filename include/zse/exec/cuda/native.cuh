@@ -63,7 +63,7 @@ public:
     ZSE_DEVICE std::uint32_t ballot(bool v) const { return __ballot_sync(all, v); }
     template <class V, class Op>
     ZSE_DEVICE V warp_reduce(V v, Op op) const {
-#pragma unroll
+        ZSE_UNROLL
         for (unsigned mask = warp_threads / 2; mask > 0; mask /= 2) v = op(v, shuffle_xor(v, mask));
         return v;
     }
@@ -132,15 +132,9 @@ public:
             return load(p);
         }
     }
-    ZSE_DEVICE float atomic_add(float* p, float v) const {
-        return atomicAdd(p, v);
-    }
-    ZSE_DEVICE std::uint32_t atomic_add(std::uint32_t* p, std::uint32_t v) const {
-        return atomicAdd(p, v);
-    }
-    ZSE_DEVICE std::uint32_t atomic_max(std::uint32_t* p, std::uint32_t v) const {
-        return atomicMax(p, v);
-    }
+    ZSE_DEVICE float atomic_add(float* p, float v) const { return atomicAdd(p, v); }
+    ZSE_DEVICE std::uint32_t atomic_add(std::uint32_t* p, std::uint32_t v) const { return atomicAdd(p, v); }
+    ZSE_DEVICE std::uint32_t atomic_max(std::uint32_t* p, std::uint32_t v) const { return atomicMax(p, v); }
 
     ZSE_DEVICE void copy_async(Shared<Chunk> to, const void* from, bool valid = true) const {
         const unsigned bytes = valid ? 16 : 0;  // the rest is filled with zeros
@@ -148,9 +142,7 @@ public:
                      "r"(bytes)
                      : "memory");
     }
-    ZSE_DEVICE void commit() const {
-        asm volatile("cp.async.commit_group;" ::: "memory");
-    }
+    ZSE_DEVICE void commit() const { asm volatile("cp.async.commit_group;" ::: "memory"); }
     template <unsigned N>
     ZSE_DEVICE void wait() const {
         asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
@@ -184,12 +176,8 @@ public:
     ZSE_DEVICE static std::uint32_t to_halves(float low, float high) {
         return bits(__floats2half2_rn(low, high));
     }
-    ZSE_DEVICE static float low(std::uint32_t pair) {
-        return __low2float(halves(pair));
-    }
-    ZSE_DEVICE static float high(std::uint32_t pair) {
-        return __high2float(halves(pair));
-    }
+    ZSE_DEVICE static float low(std::uint32_t pair) { return __low2float(halves(pair)); }
+    ZSE_DEVICE static float high(std::uint32_t pair) { return __high2float(halves(pair)); }
     ZSE_DEVICE static std::uint32_t half_fma(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
         return bits(__hfma2(halves(a), halves(b), halves(c)));
     }
@@ -208,19 +196,13 @@ public:
         asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
         return r;
     }
-    ZSE_DEVICE static float log2(float v) {
-        return __log2f(v);
-    }
-    ZSE_DEVICE static float rsqrt(float v) {
-        return rsqrtf(v);
-    }
+    ZSE_DEVICE static float log2(float v) { return __log2f(v); }
+    ZSE_DEVICE static float rsqrt(float v) { return rsqrtf(v); }
 
 private:
     static constexpr unsigned all = 0xffffffffu;
 
-    ZSE_DEVICE static __half2 halves(std::uint32_t pair) {
-        return reinterpret_cast<const __half2&>(pair);
-    }
+    ZSE_DEVICE static __half2 halves(std::uint32_t pair) { return reinterpret_cast<const __half2&>(pair); }
     ZSE_DEVICE static std::uint32_t bits(__half2 pair) {
         return reinterpret_cast<const std::uint32_t&>(pair);
     }

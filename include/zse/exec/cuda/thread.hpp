@@ -13,8 +13,11 @@
 /// Before functions that run on a GPU where nvcc compiles them, and on the host where it does not.
 #if defined(__CUDACC__)
 #define ZSE_DEVICE __device__
+/// Before a loop whose trips are known: its body is repeated, so that arrays in registers are indexed by constants.
+#define ZSE_UNROLL _Pragma("unroll")
 #else
 #define ZSE_DEVICE
+#define ZSE_UNROLL
 #endif
 
 namespace zse::inline v1 {
