@@ -17,4 +17,5 @@ install(FILES "${PROJECT_BINARY_DIR}/zseConfig.cmake"
               "${PROJECT_SOURCE_DIR}/cmake/FindPCRE2.cmake"
               "${PROJECT_SOURCE_DIR}/cmake/FindxxHash.cmake"
         DESTINATION "${zse_package_dir}")
-install(FILES "${PROJECT_SOURCE_DIR}/cmake/zse_engine_matrix.cmake" DESTINATION "${zse_package_dir}" OPTIONAL)
+install(FILES "${PROJECT_SOURCE_DIR}/cmake/zse_engine_matrix.cmake" "${PROJECT_SOURCE_DIR}/cmake/zse_cuda.cmake"
+        DESTINATION "${zse_package_dir}")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Each compiler call goes through ccache where there is one, and its processor time is noted.
+# Each compiler call goes through ccache where there is one, and its processor time is noted. What the assembler says of
+# each CUDA kernel is kept beside the object.
 if(CMAKE_CXX_COMPILER_LAUNCHER)
     return()
 endif()
@@ -13,3 +14,6 @@ if(ZSE_CCACHE)
     list(APPEND CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}"
                                             CCACHE_NOHASHDIR=1 "${ZSE_CCACHE}")
 endif()
+
+set(CMAKE_CUDA_COMPILER_LAUNCHER "${PROJECT_SOURCE_DIR}/cmake/house/assembler_log" ${CMAKE_CXX_COMPILER_LAUNCHER})
+set(ZSE_CUDA_LOGS ON)

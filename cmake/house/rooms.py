@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that every header includes only rooms above its own, and no other room's details.
+"""Checks that every header includes only rooms above its own, and no other room's details; CUDA stays in .cuh files.
 
 The order is the table of rooms in the design. A line of output is one offence: file:line: what and why.
 """
@@ -36,6 +36,7 @@ LEVEL = {room: level for level, line in enumerate(ORDER) for room in line.split(
 # Libraries that only some rooms may include; () means that no header may.
 LIBRARIES = {
     "boost/hana": ("policy", "engine"),
+    "boost/context": ("exec",),
     "pcre2.h": ("tokenizer",),
     "xxhash.h": ("core",),
     "yaml-cpp/": ("config",),
@@ -44,6 +45,8 @@ LIBRARIES = {
     "CLI/": (),
     "gtest/": (),
 }
+# What comes with CUDA's compiler: files *.cuh alone may include it, since the compiler of the host does not have it.
+CUDA = re.compile(r"^(cub|thrust|cuda|cooperative_groups|nv)/|^(cuda\w*|cublas\w*|cooperative_groups)\.h$|\.cuh$")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 
@@ -52,10 +55,12 @@ def room_of(path):
     return path.split("/")[0].removesuffix(".hpp").removesuffix(".cuh")
 
 
-def offence(room, bracket, target):
-    """Why a header of `room` must not include `target`, or None."""
+def offence(room, suffix, bracket, target):
+    """Why a header of `room` whose name ends in `suffix` must not include `target`, or None."""
     if bracket == '"':
         return f'"{target}" should be written <zse/...>'
+    if CUDA.search(target) and suffix != ".cuh":
+        return f"<{target}> is for files *.cuh alone"
     for prefix, rooms in LIBRARIES.items():
         if target.startswith(prefix) and room not in rooms:
             return f"<{target}> has no place in {room}/; it is for {', '.join(rooms) or 'programs'}"
@@ -90,7 +95,7 @@ def main():
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             match = INCLUDE.match(line)
-            why = match and offence(room, *match.groups())
+            why = match and offence(room, path.suffix, *match.groups())
             if why:
                 print(f"{where}:{number}: {why}")
                 offences += 1

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SOURCE = re.compile(r"(\.(hpp|cpp|cuh|cu|py|cmake|cmake\.in|sh)|CMakeLists\.txt|/timed_compile|^dev|^\.ci/run)$")
+SOURCE = re.compile(r"(\.(hpp|cpp|cuh|cu|py|cmake|cmake\.in|sh)|CMakeLists\.txt|/timed_compile|/assembler_log|^dev|^\.ci/run)$")
 # A key of tests/CMakeLists.txt that does not begin its line: formatting joined it to the comment above.
 LOST_KEY = re.compile(r"^// .*\S (rows|labels|timeout|refuse|expect): ")
 

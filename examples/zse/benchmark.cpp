@@ -117,7 +117,7 @@ int offload_sweep(const BenchmarkOptions& options) {
     if (!model.budget.request.disk) model.budget.request.disk = zse::Size{true, 0};
     Chosen chosen = consider(model);
     const std::uint32_t layers = chosen.spec.layers;
-    const auto plan = planner_of(chosen.spec, chosen.choice.attention);
+    const auto plan = planner_of(chosen.spec, chosen.choice);
     nlohmann::json rows = nlohmann::json::array();
     if (!options.model.json) {
         fmt::print("{:<10} {:>6} {:>24} {:>24} {:>10} {:>8} {:>7}\n", "in memory", "layers",

@@ -106,6 +106,8 @@ struct ModelOptions {
     std::uint32_t page_tokens = 16;
     std::uint32_t threads = 0;  ///< 0: one per usable core
     std::string isa;
+    std::string device = "auto";  ///< cpu, cuda, cuda:1, or auto
+    std::string numerics = "fast";
     bool json = false;
 
     /// Declares MODEL and the options on a command.

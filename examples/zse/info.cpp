@@ -35,7 +35,7 @@ int info(const ModelOptions& options) {
     const double bits = 8.0 * static_cast<double>(weights) / parameters;
     const zse::ModelSpec& spec = chosen.spec;
     const std::uint32_t largest = zse::planning::largest_context(
-        planner_of(spec, chosen.choice.attention), chosen.setting(), chosen.budget, spec.trained_context);
+        planner_of(spec, chosen.choice), chosen.setting(), chosen.budget, spec.trained_context);
     const zse::Bytes room = chosen.budget.unified
                                 ? chosen.budget.host.cap
                                 : zse::saturating_add(chosen.budget.gpu.cap, chosen.budget.host.cap);

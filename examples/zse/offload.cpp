@@ -204,7 +204,7 @@ void hint(const Chosen& chosen, const zse::Limits& opened) {
                    opened.gpu_layers, chosen.limits.gpu_layers, opened.gpu_layers);
         return;
     }
-    const auto plan = planner_of(chosen.spec, chosen.choice.attention);
+    const auto plan = planner_of(chosen.spec, chosen.choice);
     const auto most =
         zse::planning::most_gpu_layers(plan, chosen.setting(), chosen.budget, chosen.spec.layers);
     if (!most || *most <= opened.gpu_layers) return;

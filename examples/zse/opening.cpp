@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 
 namespace zse_cli {
 
@@ -20,7 +21,30 @@ zse::engine::Choice choice_of(const ModelOptions& options) {
     choice.weights = options.weights;
     choice.kv = options.kv.name();
     choice.attention = options.attention;
+    choice.exec = device_of(options).exec;
     return choice;
+}
+
+Device device_of(const ModelOptions& options) {
+    Device device;
+    const std::string& asked = options.device;
+    const std::string gpu = options.numerics == "invariant" ? "cuda-invariant" : "cuda";
+    if (asked == "auto") {
+        const auto built = zse_matrix::zse_engines::built();
+        const bool kernels = std::ranges::any_of(built, [&](const auto& engine) { return engine.exec == gpu; });
+        if (kernels && !options.budget.request.gpu && !zse::system::probe().gpus.empty()) device.exec = gpu;
+        return device;
+    }
+    if (asked == "cpu") return device;
+    const std::string_view number = std::string_view(asked).substr(0, 5) == "cuda:" ? std::string_view(asked).substr(5) : "";
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), device.gpu);
+    const bool numbered = !number.empty() && error == std::errc() && end == number.data() + number.size();
+    if (asked != "cuda" && !numbered) {
+        throw zse::Error(zse::ErrorCode::usage,
+                         zse::text("--device is cpu, cuda, cuda:N or auto; found '", asked, "'"));
+    }
+    device.exec = gpu;
+    return device;
 }
 
 zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& machine,
@@ -42,14 +66,14 @@ zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& 
     return limits;
 }
 
-zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine) {
+zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine, int gpu) {
     zse::planning::MachineMemory memory;
     memory.host_free = machine.usable_memory();
     memory.host_total = std::max(machine.memory.total, memory.host_free);
     if (machine.cgroup.limit) memory.host_total = std::min(memory.host_total, *machine.cgroup.limit);
-    if (!machine.gpus.empty()) {
-        memory.gpu_free = machine.gpus.front().free;
-        memory.gpu_total = machine.gpus.front().total;
+    if (const auto index = static_cast<std::size_t>(gpu); index < machine.gpus.size()) {
+        memory.gpu_free = machine.gpus[index].free;
+        memory.gpu_total = machine.gpus[index].total;
     }
     return memory;
 }
@@ -63,10 +87,29 @@ zse::memory::Plan plan_of(const zse::engine::Choice& choice, const zse::ModelSpe
     return zse_matrix::zse_engines::find(choice).plan(spec, limits);  // which says what to do
 }
 
-zse::planning::Planner planner_of(const zse::ModelSpec& spec, const std::string& attention) {
-    return [spec, attention](const zse::planning::Setting& setting) {
-        return plan_of({setting.weights, setting.kv, attention}, spec, setting.limits);
+zse::planning::Planner planner_of(const zse::ModelSpec& spec, const zse::engine::Choice& choice) {
+    return [spec, choice](const zse::planning::Setting& setting) {
+        return plan_of({setting.weights, setting.kv, choice.attention, choice.exec}, spec, setting.limits);
     };
+}
+
+/// Bytes of a GPU that its driver takes once an engine is open, as measured there before or as assumed.
+static zse::Bytes driver_takes(const std::string& gpu, std::uint32_t batch, bool eager) {
+    auto bytes = zse::system::DriverBytes::assumed();
+    if (const auto file = zse::system::DriverRecords::usual_place()) {
+        bytes = zse::system::DriverRecords(*file).find(gpu).value_or(bytes);
+    }
+    return bytes.context + (eager ? 0 : bytes.per_graph * zse::exec::Buckets::count(batch));
+}
+
+/// Remembers what the driver of an open engine took beyond what others had before.
+static void remember_driver(const Chosen& chosen, const zse::AnyEngine& engine) {
+    auto bytes = engine.driver_bytes();
+    const auto file = zse::system::DriverRecords::usual_place();
+    if (!bytes || !file || chosen.gpu_name.empty()) return;
+    const zse::Bytes others = chosen.gpu_total - std::min(chosen.gpu_total, chosen.gpu_free);
+    bytes->context -= std::min(bytes->context, others);
+    zse::system::DriverRecords(*file).store(chosen.gpu_name, *bytes);
 }
 
 Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
@@ -81,7 +124,11 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
                   options.budget.disk_directory(),
                   options.kv.prompt_cache_directory,
                   false,
-                  {}};
+                  {},
+                  0,
+                  {},
+                  0,
+                  0};
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {
@@ -90,20 +137,31 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
                                        zse::kernels::usable_names(), ", or leave --isa out"));
         }
     }
+    chosen.gpu = device_of(options).gpu;
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
-    const zse::system::Hardware machine = zse::system::probe_host();
+    const bool on_gpu = chosen.choice.exec != "cpu";
+    const zse::system::Hardware machine = on_gpu ? zse::system::probe() : zse::system::probe_host();
     BudgetOptions budget = options.budget;
     zse::planning::BudgetRequest& request = budget.request;
-    if (request.gpu && request.gpu->automatic) {
+    if (on_gpu && !request.gpu) request.gpu = zse::Size{true, 0};
+    if (!on_gpu && request.gpu && request.gpu->automatic) {
         throw zse::Error(
             zse::ErrorCode::usage,
-            "--gpu-mem auto is for zse plan: this build computes on the CPU, so state the size of the arena "
-            "that stands in for a GPU, such as --gpu-mem 1GiB");
+            "--gpu-mem auto is for zse plan and for --device cuda: the CPU computes here, so state the size of the "
+            "arena that stands in for a GPU, such as --gpu-mem 1GiB");
     }
     // The gpu tier is an arena of host memory here: where the host's size is measured, both draw on it.
-    request.unified = request.unified || !request.host || request.host->automatic;
-    chosen.budget = budget.on(memory_of(machine), options.kv.prompt_cache_disk());
+    request.unified = request.unified || (!on_gpu && (!request.host || request.host->automatic));
+    zse::planning::MachineMemory memory = memory_of(machine, chosen.gpu);
+    if (on_gpu && memory.gpu_free) {
+        chosen.gpu_name = machine.gpus[static_cast<std::size_t>(chosen.gpu)].name;
+        const zse::Bytes driver = driver_takes(chosen.gpu_name, options.batch, options.running.enforce_eager);
+        memory.gpu_free = *memory.gpu_free - std::min(driver, *memory.gpu_free);
+        chosen.gpu_free = memory.gpu_free.value() + driver;
+        chosen.gpu_total = memory.gpu_total.value_or(chosen.gpu_free);
+    }
+    chosen.budget = budget.on(memory, options.kv.prompt_cache_disk());
     zse::planning::Wish wish;
     wish.setting = {chosen.choice.weights, chosen.choice.kv, limits_of(options, machine, output_rows)};
     wish.kv = options.budget.kv;
@@ -113,7 +171,7 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     wish.least_context = least_context;
     budget.place_layers(chosen.budget, wish);
     chosen.gpu_layers_open = wish.gpu_layers_open;
-    const auto plan = planner_of(chosen.spec, chosen.choice.attention);
+    const auto plan = planner_of(chosen.spec, chosen.choice);
     chosen.limits = zse::planning::settle(plan, wish, chosen.budget).limits;
     return chosen;
 }
@@ -124,12 +182,12 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint3
                          "--prompt-cache-size is the size of a file; name its directory with --prompt-cache");
     }
     Chosen chosen = consider(options, output_rows, least_context);
-    const auto plan = planner_of(chosen.spec, chosen.choice.attention);
+    const auto plan = planner_of(chosen.spec, chosen.choice);
     if (!chosen.budget.holds(plan(chosen.setting()))) {
         const auto ask =
             chosen.gpu_layers_open ? zse::planning::filling(plan, chosen.budget, chosen.spec.layers) : plan;
         const auto advice =
-            advice_on(ask, chosen.setting(), chosen.budget, chosen.spec, chosen.choice.attention);
+            advice_on(ask, chosen.setting(), chosen.budget, chosen.spec, chosen.choice);
         throw Refused(plan(chosen.setting()), chosen.setting(), chosen.budget, advice);
     }
     expect_objective(chosen.offload, plan, chosen.setting(), chosen.budget, chosen.spec.layers);
@@ -140,6 +198,7 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
     zse::engine::Options options;
     options.limits = chosen.limits;
     options.isa = chosen.isa;
+    options.gpu = chosen.gpu;
     options.mapping = chosen.running.mapping;
     options.admission = chosen.running.admission;
     options.eviction = chosen.running.eviction;
@@ -182,6 +241,7 @@ std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen) {
                                          : open_within(chosen.limits);
     if (terminal) fmt::print(stderr, "\r\033[K");
     hint(chosen, engine->limits());
+    remember_driver(chosen, *engine);
     return engine;
 }
 

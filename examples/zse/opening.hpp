@@ -30,6 +30,10 @@ struct Chosen {
     std::filesystem::path prompt_cache;    ///< directory of the file behind the prompt cache
     bool gpu_layers_open = false;          ///< as many as fit
     std::optional<zse::kernels::Isa> isa;  ///< kernels to use; none: the widest
+    int gpu = 0;                           ///< which GPU, where one computes
+    std::string gpu_name;
+    zse::Bytes gpu_free = 0;  ///< of it, before anything was opened
+    zse::Bytes gpu_total = 0;
 
     /// The choice by its names and limits, for questions to the planner.
     [[nodiscard]] zse::planning::Setting setting() const { return {choice.weights, choice.kv, limits}; }
@@ -53,15 +57,23 @@ zse::engine::Choice choice_of(const ModelOptions& options);
 zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& machine,
                       std::uint32_t output_rows);
 
-/// Memory of the machine as budgets take it; the first card, where GPUs were looked for.
-zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine);
+/// Memory of the machine as budgets take it; that of GPU `gpu`, where GPUs were looked for.
+zse::planning::MachineMemory memory_of(const zse::system::Hardware& machine, int gpu = 0);
+
+/// What computes: the name of an execution policy, and which GPU.
+struct Device {
+    std::string exec = "cpu";
+    int gpu = 0;
+};
+/// What --device and --numerics stand for here. Throws usage for what neither is.
+Device device_of(const ModelOptions& options);
 
 /// The plan of a model by the engine of this name; throws unsupported where it is not built in.
 zse::memory::Plan plan_of(const zse::engine::Choice& choice, const zse::ModelSpec& spec,
                           const zse::Limits& limits);
 
-/// Asks the engines of this program, with this attention kernel.
-zse::planning::Planner planner_of(const zse::ModelSpec& spec, const std::string& attention);
+/// Asks the engines of this program, with the attention kernel and the executor of a choice.
+zse::planning::Planner planner_of(const zse::ModelSpec& spec, const zse::engine::Choice& choice);
 
 /// {"host": {"weights": n, ..., "total": n}, ...}: tiers that hold something.
 nlohmann::json json_of(const zse::memory::Plan& plan);

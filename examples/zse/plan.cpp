@@ -97,13 +97,15 @@ Planned planned_of(const PlanOptions& options) {
             options.bits == 4 ? "nf4" : (options.bits == 8 ? "int8" : (options.bits == 16 ? "f16" : "f32"));
     }
     const auto choice = choice_of(model);
-    planned.attention = choice.attention;
+    planned.choice = choice;
     if (!options.sweep.empty()) planned.contexts = contexts_of(options.sweep);
 
     const auto& request = model.budget.request;
+    const bool on_gpu = choice.exec != "cpu";
+    if (on_gpu && !request.gpu) model.budget.request.gpu = zse::Size{true, 0};
     const bool looks_for_gpu = request.gpu && request.gpu->automatic;
     const auto machine = looks_for_gpu ? zse::system::probe() : zse::system::probe_host();
-    planned.budget = model.budget.on(memory_of(machine), model.kv.prompt_cache_disk());
+    planned.budget = model.budget.on(memory_of(machine, device_of(model).gpu), model.kv.prompt_cache_disk());
     zse::planning::Wish wish;
     wish.setting = {choice.weights, choice.kv, limits_of(model, machine, 0)};
     wish.kv = model.budget.kv;
@@ -112,7 +114,7 @@ Planned planned_of(const PlanOptions& options) {
     wish.trained_context = planned.trained_context();
     model.budget.place_layers(planned.budget, wish);
     const bool open_context = model.context == 0 && planned.contexts.empty();
-    planned.planner = planner_of(planned.subjects, planned.attention, planned.adapters, open_context);
+    planned.planner = planner_of(planned.subjects, planned.choice, planned.adapters, open_context);
     planned.setting = settled(planned, options, wish);
     planned.questions = wish.gpu_layers_open
                             ? zse::planning::filling(planned.planner, planned.budget, wish.layers)

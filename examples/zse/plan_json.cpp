@@ -58,7 +58,7 @@ nlohmann::json json_report(const Planned& planned) {
                                  {"trained_context", spec.trained_context},
                                  {"assumed", subject.assumed}});
     }
-    out["engine"] = zse::engine::Choice{setting.weights, setting.kv, planned.attention}.spelled();
+    out["engine"] = zse::engine::Choice{setting.weights, setting.kv, planned.choice.attention, planned.choice.exec}.spelled();
     out["tiers"] = zse_cli::json_of(plan);
     out["static"] = out["dynamic"] = nlohmann::json::object();
     for (const Tier tier : zse::memory::all_tiers) {
@@ -121,7 +121,7 @@ nlohmann::json json_report(const Planned& planned) {
     if (!planned.fits()) {
         budget["advice"] =
             zse_cli::json_of(setting, advice_on(planned.questions, setting, planned.budget,
-                                                planned.subjects.front().spec, planned.attention));
+                                                planned.subjects.front().spec, planned.choice));
     }
     out["budget"] = std::move(budget);
     return out;

@@ -197,7 +197,7 @@ void print_report(const Planned& planned) {
         for (const std::string& line : subject.assumed) fmt::print("  assumed: {}\n", line);
     }
     fmt::print("weights {}, KV {}, attention {}: context {}, batch {}, {} rows a step, {} threads",
-               setting.weights, setting.kv, planned.attention, limits.context, limits.batch,
+               setting.weights, setting.kv, planned.choice.attention, limits.context, limits.batch,
                limits.step_tokens, limits.threads);
     if (limits.gpu_layers != 0 || limits.disk_layers != 0 || limits.disk_output) {
         fmt::print(", {}", zse::planning::layer_map(zse::model::Placement(planned.layers(), limits)));
@@ -306,7 +306,7 @@ void print_report(const Planned& planned) {
     for (const std::string& line : notes) fmt::print("warning: {}\n", line);
     if (!planned.fits()) {
         const auto advice = advice_on(planned.questions, setting, planned.budget,
-                                      planned.subjects.front().spec, planned.attention);
+                                      planned.subjects.front().spec, planned.choice);
         fmt::print("\n{}\n{}", sentence(plan, planned.budget, advice), lines(setting, advice));
     }
 }

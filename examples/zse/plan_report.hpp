@@ -23,7 +23,7 @@ struct Largest {
 struct Planned {
     std::vector<Subject> subjects;
     zse::planning::Adapters adapters;
-    std::string attention;
+    zse::engine::Choice choice;  ///< of attention and executor; the rest is in the setting
     zse::planning::Setting setting;
     zse::planning::Budget budget;
     zse::planning::Planner planner;

@@ -36,8 +36,8 @@ Subject subject_called(const std::string& name) {
 }
 
 zse::memory::Plan plan_of(const Subject& subject, const zse::planning::Setting& setting,
-                          const std::string& attention, const zse::planning::Adapters& adapters) {
-    zse::engine::Choice choice{setting.weights, setting.kv, attention};
+                          const zse::engine::Choice& like, const zse::planning::Adapters& adapters) {
+    zse::engine::Choice choice{setting.weights, setting.kv, like.attention, like.exec};
     zse::memory::Plan plan;
     const zse::weights::Format* format = subject.is_shape() ? stored_format(setting.weights) : nullptr;
     if (format != nullptr) {
@@ -51,17 +51,17 @@ zse::memory::Plan plan_of(const Subject& subject, const zse::planning::Setting& 
     return plan;
 }
 
-zse::planning::Planner planner_of(const std::vector<Subject>& subjects, const std::string& attention,
+zse::planning::Planner planner_of(const std::vector<Subject>& subjects, const zse::engine::Choice& like,
                                   const zse::planning::Adapters& adapters, bool open_context) {
     // Planners are copied, subjects are large.
     const auto shared = std::make_shared<const std::vector<Subject>>(subjects);
-    return [shared, attention, adapters, open_context](const zse::planning::Setting& setting) {
+    return [shared, like, adapters, open_context](const zse::planning::Setting& setting) {
         zse::memory::Plan sum;
         bool first = true;
         for (const Subject& subject : *shared) {
             zse::planning::Setting own = setting;
             if (open_context) own.limits.context = std::min(own.limits.context, subject.spec.trained_context);
-            const zse::memory::Plan plan = plan_of(subject, own, attention, adapters);
+            const zse::memory::Plan plan = plan_of(subject, own, like, adapters);
             sum = first ? plan : sum + plan;
             first = false;
         }

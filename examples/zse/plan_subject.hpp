@@ -29,10 +29,10 @@ Subject subject_called(const std::string& name);
 
 /// The plan of one subject. Shapes can be planned in any format of a file.
 zse::memory::Plan plan_of(const Subject& subject, const zse::planning::Setting& setting,
-                          const std::string& attention, const zse::planning::Adapters& adapters);
+                          const zse::engine::Choice& like, const zse::planning::Adapters& adapters);
 
 /// The sum of the plans of all. Where the context is left open, no model is planned beyond its trained length.
-zse::planning::Planner planner_of(const std::vector<Subject>& subjects, const std::string& attention,
+zse::planning::Planner planner_of(const std::vector<Subject>& subjects, const zse::engine::Choice& like,
                                   const zse::planning::Adapters& adapters, bool open_context);
 
 }  // namespace zse_cli

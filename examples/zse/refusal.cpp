@@ -18,8 +18,8 @@ using zse::planning::Setting;
 namespace {
 
 /// A known model in the precision nearest to that of the model it is to replace.
-Planner planner_like(const zse::ModelSpec& spec, const std::string& attention, double bits) {
-    const Planner plan = planner_of(spec, attention);
+Planner planner_like(const zse::ModelSpec& spec, const zse::engine::Choice& like, double bits) {
+    const Planner plan = planner_of(spec, like);
     return [plan, bits](Setting setting) {
         if (setting.weights == "as-stored") setting.weights = bits > 12 ? "f16" : (bits > 6 ? "int8" : "nf4");
         return plan(setting);
@@ -29,7 +29,7 @@ Planner planner_like(const zse::ModelSpec& spec, const std::string& attention, d
 }  // namespace
 
 Advice advice_on(const Planner& plan, const Setting& setting, const Budget& budget,
-                 const zse::ModelSpec& spec, const std::string& attention) {
+                 const zse::ModelSpec& spec, const zse::engine::Choice& like) {
     zse::planning::Proposals proposals;
     proposals.kv = {"f16", "int8", "int8/int4", "int4"};
     proposals.weights = {"f16", "int8", "nf4"};
@@ -40,7 +40,7 @@ Advice advice_on(const Planner& plan, const Setting& setting, const Budget& budg
     for (const auto& model : zse::models::all) {
         if (model.spec->parameters() >= planned.parameters) break;  // smallest first
         if (setting.limits.context > model.spec->trained_context) continue;
-        proposals.models.push_back({std::string(model.name), planner_like(*model.spec, attention, bits)});
+        proposals.models.push_back({std::string(model.name), planner_like(*model.spec, like, bits)});
     }
     return zse::planning::advise(plan, setting, budget, proposals);
 }

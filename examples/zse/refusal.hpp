@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <zse/engine/matrix.hpp>
 #include <zse/model/spec.hpp>
 #include <zse/planning/advice.hpp>
 
@@ -25,7 +26,7 @@ private:
 /// Steps for a model of this program's engines; smaller models are those that are known by name.
 zse::planning::Advice advice_on(const zse::planning::Planner& plan, const zse::planning::Setting& setting,
                                 const zse::planning::Budget& budget, const zse::ModelSpec& spec,
-                                const std::string& attention);
+                                const zse::engine::Choice& like);
 
 /// What is lacking, in one sentence.
 std::string sentence(const zse::memory::Plan& plan, const zse::planning::Budget& budget,

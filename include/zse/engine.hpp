@@ -6,6 +6,7 @@
 #include <zse/attention/flash.hpp>
 #include <zse/attention/reference.hpp>
 #include <zse/engine/generation.hpp>
+#include <zse/engine/setup.hpp>
 #include <zse/exec/cpu.hpp>
 #include <zse/kv/recode.hpp>
 #include <zse/kv/retain.hpp>
@@ -33,15 +34,15 @@ public:
                                       "tiers::chain<tiers::arena, tiers::host>",
                                   tiers::on_host<T>>());
 
+    using Setup = engine::Setup<W, K, A, T, X>;
+
     using AnyEngine::plan;
 
     /// The bytes that such an engine holds for a model, by tier and kind. Zeros in `limits` mean the
     /// defaults. At compile time, limits or shapes that make no sense stop compilation; at run time they
     /// throw usage.
-    static constexpr memory::Plan plan(const ModelSpec& spec, Limits limits = {}) {
-        limits = model::resolved(spec, limits);
-        accept(spec, limits);
-        return model::plan<W, K, A>(spec, limits);
+    static constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits = {}) {
+        return Setup::plan(spec, limits);
     }
 
     /// Opens a model file. Everything that the engine will hold is taken here, from the plan and from nothing
@@ -52,47 +53,30 @@ public:
         const io::Gguf file = io::Gguf::open(path);
         const ModelSpec spec = model::spec_from_gguf(file);
         return EngineOf(file, spec, engine::vocabulary_from_gguf(file, spec.vocabulary),
-                        resolve(file, spec, options));
+                        Setup::resolve(file, spec, options));
     }
     /// Opens an already read file, with all options.
     static std::unique_ptr<AnyEngine> open(const io::Gguf& file, const ModelSpec& spec,
                                            std::shared_ptr<const engine::Vocabulary> vocabulary,
                                            const engine::Options& options) {
         return std::unique_ptr<AnyEngine>(
-            new EngineOf(file, spec, std::move(vocabulary), resolve(file, spec, options)));
+            new EngineOf(file, spec, std::move(vocabulary), Setup::resolve(file, spec, options)));
     }
 
     [[nodiscard]] std::string description() const override {
-        return text("Engine<", W::spelling.view(), ", ", K::spelling.view(), ", ", A::spelling.view(), ", ",
-                    T::spelling.view(), ", ", X::spelling.view(), ">");
+        return Setup::description();
     }
 
 private:
-    struct Resolved {
-        engine::Options options;
-        memory::Plan plan;
-        Identity identity;  ///< of the file of prompts, where there is one
-    };
-    static Resolved resolve(const io::Gguf& file, const ModelSpec& spec, engine::Options options) {
-        options.limits = model::resolved(spec, options.limits);
-        options.isa = kernels::chosen(options.isa);
-        memory::Plan plan = EngineOf::plan(spec, options.limits);
-        Identity identity;
-        if (plan.disk[memory::Kind::prompt_cache] != 0) {
-            const std::string policies = text(W::spelling.view(), " ", K::spelling.view(), " ",
-                                              A::spelling.view(), " ", X::spelling.view());
-            identity = model::kv_identity(file, spec, model::state_groups<K, A::cut>(spec, options.limits),
-                                          policies, *options.isa);
-        }
-        return {std::move(options), plan, identity};
-    }
+    using Resolved = typename Setup::Resolved;
+
     EngineOf(const io::Gguf& file, const ModelSpec& spec,
              std::shared_ptr<const engine::Vocabulary> vocabulary, const Resolved& r)
         : AnyEngine(spec, std::move(vocabulary), r.plan,
                     model::state_groups<K, A::cut>(spec, r.options.limits), r.options, r.identity),
           team_(r.options.limits.threads),
           scratch_(arena(placement().of_compute(), memory::Kind::scratch)),
-          weights_(file, spec, placement(), weight_arenas(), control(), team_, *r.options.isa,
+          weights_(file, spec, placement(), weight_arenas(), control(), team_, binding(*r.options.isa),
                    r.options.progress),
           places_(control().template take<model::LayerPlace>(spec.layers)),
           codecs_(codecs(typename kv::Codecs<K>::Pairs{}, *r.options.isa)),
@@ -109,6 +93,11 @@ private:
         }
     }
 
+    static model::WeightBinding binding(kernels::Isa isa) {
+        return {[isa](weights::Format format) { return kernels::bind<W>(format, isa); },
+                kernels::row_kernels(isa)};
+    }
+
     /// What the plan has for weights in each tier.
     [[nodiscard]] model::WeightArenas weight_arenas() const {
         const model::RingLayout ring = model::WeightLayout<W>::ring(spec(), placement());
@@ -119,45 +108,6 @@ private:
         arenas.disk = this->arenas().take_disk(memory::Kind::weights, ring.disk_bytes);
         arenas.staging = this->arenas().take(memory::Tier::host, memory::Kind::staging, ring.staging_bytes());
         return arenas;
-    }
-
-    static constexpr void accept(const ModelSpec& spec, const Limits& limits) {
-        if (const std::string_view wrong = spec.defect(); !wrong.empty()) {
-            throw Error(ErrorCode::usage, text("the model's shape makes no plan: ", wrong));
-        }
-        if (const std::string_view wrong = model::defect(limits); !wrong.empty()) {
-            throw Error(ErrorCode::usage, text("the limits make no plan: ", wrong));
-        }
-        if (limits.kv_disk_tokens != 0 && !tiers::has<T, memory::Tier::disk>) {
-            throw Error(ErrorCode::usage,
-                        text("keys and values on disk need an engine that has that tier; this one is on ",
-                             T::spelling.view()));
-        }
-        if (limits.gpu_layers != 0 && !tiers::has<T, memory::Tier::gpu>) {
-            throw Error(ErrorCode::usage,
-                        text("layers in the gpu tier need an engine that has one; this one is on ",
-                             T::spelling.view()));
-        }
-        if ((limits.disk_layers != 0 || limits.disk_output) && !tiers::has<T, memory::Tier::disk>) {
-            throw Error(ErrorCode::usage,
-                        text("weights in the disk tier need an engine that has one, such as one on "
-                             "tiers::chain<tiers::host, tiers::disk>; this one is on ",
-                             T::spelling.view()));
-        }
-        accept_groups(spec, typename kv::Codecs<K>::Pairs{});
-    }
-    template <class... Pair>
-    static constexpr void accept_groups(const ModelSpec& spec, policy::List<Pair...> /*pairs*/) {
-        (accept_group<typename Pair::Key>(spec), ...);
-        (accept_group<typename Pair::Value>(spec), ...);
-    }
-    template <kv::KvCodec C>
-    static constexpr void accept_group(const ModelSpec& spec) {
-        if (spec.head_dim % C::group != 0) {
-            throw Error(ErrorCode::usage,
-                        text(C::spelling.view(), " needs a group that divides the head size ", spec.head_dim,
-                             "; use kv::f16, or a group of 16"));
-        }
     }
 
     /// The functions of one pair of codecs.
@@ -291,14 +241,17 @@ struct Defaults {
     using Weights = weights::as_stored;
     using Kv = kv::f16;
     using Attention = attention::flash<>;
-    using Tiers = tiers::host;
+    using Tiers = tiers::automatic;
     using Exec = exec::cpu;
 };
 
 template <class C>
 using EngineOfComposition =
     EngineOf<typename C::Weights, typename kv::Canonical<typename C::Kv>::type, typename C::Attention,
-             typename tiers::Canonical<typename C::Tiers>::type, typename C::Exec>;
+             typename tiers::Canonical<
+                 std::conditional_t<std::is_same_v<typename C::Tiers, tiers::automatic>,
+                                    typename C::Exec::default_tiers, typename C::Tiers>>::type,
+             typename C::Exec>;
 
 }  // namespace engine
 

@@ -2,6 +2,7 @@
 // What every attention kernel is given: queries of a ragged batch, and one layer of the cache.
 #pragma once
 
+#include <zse/attention/cuda/calls.hpp>
 #include <zse/attention/kernels.hpp>
 #include <zse/kv/append.hpp>
 
@@ -32,6 +33,9 @@ struct Arguments {
     std::size_t heads = 0;
     std::size_t most_tokens = 0;  ///< longest context of a sequence: sizes scratch where a kernel needs it
     std::size_t most_rows = 0;    ///< longest segment of this batch
+    std::uint32_t* greatest = nullptr;  ///< on a device: `[rows]`, raised to the greatest magnitude of each row of out
+    std::size_t segments = 0;  ///< most of them in a step, for the room that a device's partial states take
+    bool invariant = false;    ///< on a device: the bits of a row depend on no other row
     std::size_t threads = 1;      ///< of the team: decides whether one sequence is spread over several
 
     [[nodiscard]] constexpr std::size_t group() const noexcept { return heads / cache.pages.layout.kv_heads; }
@@ -52,6 +56,46 @@ struct Arguments {
         for (std::size_t i = 0; i < dim; ++i) to[i] = from[i] * factor;
         if (turned) cache.k->rotate(to, dim);
     }
+    /// Room for the partial states of a device: of rows of segments that may be split.
+    [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept {
+        const auto v_dim = cache.pages.layout.v_dim;
+        const std::size_t rows = std::min<std::size_t>(most_rows, segments * cuda::few_rows);
+        std::uint64_t floats = 0;
+        for (const bool each : {false, true}) {
+            floats = std::max(floats, cuda::partials_floats(static_cast<std::uint32_t>(rows),
+                                                            static_cast<std::uint32_t>(heads), v_dim, most_tokens,
+                                                            each));
+        }
+        return workspace_reserved + floats * sizeof(float);
+    }
+    /// The call for a device, without what a policy adds.
+    [[nodiscard]] cuda::AttendCall call(exec::cuda::Stream& stream) const noexcept {
+        const kv::PageLayout& layout = cache.pages.layout;
+        cuda::AttendCall c;
+        c.pages = cache.pages;
+        c.segments = batch.segments.data();
+        c.segment_count = static_cast<std::uint32_t>(batch.segments.size());
+        c.rows = static_cast<std::uint32_t>(batch.rows);
+        c.most_rows = static_cast<std::uint32_t>(most_rows);
+        c.most_tokens = static_cast<std::uint32_t>(most_tokens);
+        c.segment_of_row = batch.segment_of_row;
+        c.positions = batch.positions;
+        c.window = window;
+        c.q = q;
+        c.q_stride = q_stride;
+        c.heads = static_cast<std::uint32_t>(heads);
+        c.scale = scale();
+        c.out = out;
+        c.greatest = greatest;
+        c.partials = reinterpret_cast<float*>(stream.workspace() + workspace_reserved);
+        c.partials_floats = (stream.workspace_bytes() - workspace_reserved) / sizeof(float);
+        c.splits = cuda::splits(c.segment_count, layout.kv_heads, c.most_tokens, stream.multiprocessors());
+        c.invariant = invariant;
+        return c;
+    }
+    /// Counters of other operations, which stay zero (see exec::cuda::Stream::set_workspace).
+    static constexpr Bytes workspace_reserved = exec::cuda::workspace_zeros;
+
     /// Writes value / sum as output head `head` of `row`, turned back if the values were.
     void store_output(std::size_t row, std::size_t head, const float* value, float sum) const noexcept {
         const std::size_t dim = cache.pages.layout.v_dim;

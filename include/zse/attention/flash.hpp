@@ -107,6 +107,11 @@ struct flash {
                          reinterpret_cast<float*>(worker.scratch));
         }
 
+        [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return arguments.workspace_bytes(); }
+        void enqueue(exec::cuda::Stream& stream) const noexcept {
+            arguments.kernels.device->attend(stream, arguments.call(stream));
+        }
+
         /// Merges what attend_one_split() left for a row, and writes its outputs.
         void finish(std::size_t row) const noexcept {
             float value[kv::most_head_dim];

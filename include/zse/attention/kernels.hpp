@@ -10,6 +10,9 @@
 
 namespace zse::inline v1 {
 namespace attention {
+namespace cuda {
+struct CacheLaunches;
+}
 
 /// The keys of 16 tokens of one head, interleaved as in a page (see kv::PageLayout).
 struct KeyBlock {
@@ -74,6 +77,7 @@ struct CacheKernels {
     const ValueKernels* values = nullptr;
     const SoftmaxKernels* softmax = nullptr;
     const kernels::RowKernels* rows = nullptr;
+    const cuda::CacheLaunches* device = nullptr;  ///< where a GPU computes; the others are null then
 };
 
 }  // namespace attention

@@ -33,6 +33,10 @@ struct reference {
                    (3 * static_cast<Bytes>(layout.k_dim) + 2 * static_cast<Bytes>(layout.v_dim)) *
                        sizeof(float);
         }
+        [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return arguments.workspace_bytes(); }
+        void enqueue(exec::cuda::Stream& stream) const noexcept {
+            arguments.kernels.device->attend_reference(stream, arguments.call(stream));
+        }
         void run(std::size_t row, const exec::Worker& worker) const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;
             const kv::Segment& segment = arguments.batch.segments[arguments.batch.segment_of_row[row]];

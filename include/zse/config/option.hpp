@@ -94,6 +94,8 @@ inline constexpr std::array options{
     Option{"step-tokens", Kind::count, "max_num_batched_tokens"},
     Option{"threads", Kind::count},
     Option{"isa"},
+    Option{"device", Kind::text},
+    Option{"numerics"},
     Option{"admission"},
     Option{"kv-eviction", Kind::text, "kv_cache.eviction"},
     Option{"enforce-eager", Kind::boolean},

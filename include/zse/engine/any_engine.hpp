@@ -9,6 +9,7 @@
 #include <zse/memory/arena.hpp>
 #include <zse/model/planner.hpp>
 #include <zse/sampling/stop.hpp>
+#include <zse/system/driver_bytes.hpp>
 #include <zse/tokenizer/stream_decoder.hpp>
 
 #include <algorithm>
@@ -176,6 +177,10 @@ public:
     [[nodiscard]] const engine::Counters& counters() const noexcept { return counters_; }
     /// The instruction set whose kernels compute.
     [[nodiscard]] kernels::Isa isa() const noexcept { return isa_; }
+    /// Where a GPU computes: what its driver takes beside the arenas.
+    [[nodiscard]] virtual std::optional<system::DriverBytes> driver_bytes() const noexcept {
+        return std::nullopt;
+    }
     /// The policies, in the canonical order, as their types are spelled.
     [[nodiscard]] virtual std::string description() const = 0;
 
@@ -190,7 +195,8 @@ protected:
           vocabulary_(std::move(vocabulary)),
           arenas_{vocabulary_->ledger().get(), &plan_, options.mapping, options.disk_directory},
           page_memory_(arenas_, groups_, options, identity),
-          logits_(arena(placement().of_compute(), memory::Kind::logits)),
+          logits_(arena(plan_.host[memory::Kind::logits] != 0 ? memory::Tier::host : placement().of_compute(),
+                        memory::Kind::logits)),
           sampling_(arena(memory::Tier::host, memory::Kind::sampling)),
           control_(arena(memory::Tier::host, memory::Kind::control)),
           control_carver_(control_.bytes()),
@@ -214,12 +220,24 @@ protected:
         }
         events_.reserve(2 * static_cast<std::size_t>(limits_.batch));
         grown_.reserve(limits_.batch);
+        asked_.reserve(limits_.output_rows);
         ended_.reserve(limits_.batch);
     }
 
     /// Computes all rows of a batch, appends their keys and values, and writes logits `[output rows,
-    /// vocabulary]`.
+    /// vocabulary]`, at least those whose tokens it does not choose itself.
     virtual void forward(const model::Batch& batch, float* logits) = 0;
+    /// The token that forward() chose for an output row, or what it found wrong (negative); none where the host chooses.
+    [[nodiscard]] virtual std::optional<std::int32_t> chosen(std::size_t /*output*/) const noexcept {
+        return std::nullopt;
+    }
+    /// What becomes of an output row of the step.
+    struct Asked {
+        const sampling::SamplingParams* sampling = nullptr;  ///< how its token is chosen; null: none is
+        std::uint64_t position = 0;                          ///< of that token
+        bool host = false;  ///< its logits are wanted, or enter into the choice with what only the host knows
+    };
+    [[nodiscard]] std::span<const Asked> asked() const noexcept { return asked_; }
 
     /// Takes memory as the plan says.
     [[nodiscard]] const engine::Arenas& arenas() const noexcept { return arenas_; }
@@ -230,6 +248,7 @@ protected:
     [[nodiscard]] model::Placement placement() const noexcept { return {spec_.layers, limits_}; }
     [[nodiscard]] const model::StateGroups& groups() const noexcept { return groups_; }
     [[nodiscard]] const kv::Sequences& pages() const noexcept { return pages_; }
+    [[nodiscard]] kv::PageMover& page_mover() noexcept { return page_memory_.mover(); }
     /// The segments of the batch that is computed, with the pages of a group of layers.
     [[nodiscard]] std::span<const kv::Segment> segments(std::size_t group, std::size_t count) const noexcept {
         return segments_[group].first(count);
@@ -382,6 +401,7 @@ private:
         model::Batch batch;
         std::uint32_t row = 0;
         std::uint32_t outputs = 0;
+        asked_.clear();
         for (std::uint32_t i = 0; i < chunks.size(); ++i) {
             const scheduler::Chunk& chunk = chunks[i];
             const Slot& slot = slots_[chunk.slot];
@@ -402,7 +422,9 @@ private:
                 tokens_[row] = slot.tokens[chunk.first_position + r];
                 positions_[row] = chunk.first_position + r;
                 segment_of_row_[row] = i;
-                if (r + chunk.outputs >= chunk.rows) output_rows_[outputs++] = row;
+                if (r + chunk.outputs < chunk.rows) continue;
+                output_rows_[outputs++] = row;
+                asked_.push_back(ask(slot, positions_[row]));
             }
             batch.most_rows = std::max<std::size_t>(batch.most_rows, chunk.rows);
         }
@@ -410,6 +432,16 @@ private:
         batch.rows = {segments(0, chunks.size()), segment_of_row_.data(), positions_.data(), row};
         batch.output_rows = output_rows_.first(outputs);
         return batch;
+    }
+
+    [[nodiscard]] static Asked ask(const Slot& slot, std::uint32_t position) noexcept {
+        const Request& request = slot.request;
+        Asked asked;
+        asked.position = std::uint64_t{position} + 1;
+        if (asked.position == slot.count && request.max_tokens != 0) asked.sampling = &request.sampling;
+        asked.host = (request.observe && position >= slot.observed) || request.mask ||
+                     request.sampling.repetition_penalty != 1;
+        return asked;
     }
 
     /// What a step took says how long prompts take, where it has many rows.
@@ -450,7 +482,7 @@ private:
                     slot.request.observe(position, row);
                     slot.observed = position + 1;
                 }
-                if (position + 1 == slot.count) continue_answer_or_fail(slot, row);
+                if (position + 1 == slot.count) continue_answer_or_fail(slot, row, output);
             }
             if (end == slot.count && slot.request.max_tokens == 0)
                 ended_.push_back({chunk.slot, engine::Finish::length});
@@ -469,29 +501,37 @@ private:
     }
 
     /// A request whose text finds no memory fails alone.
-    void continue_answer_or_fail(Slot& slot, std::span<float> row) {
+    void continue_answer_or_fail(Slot& slot, std::span<float> row, std::size_t output) {
         try {
-            continue_answer(slot, row);
+            continue_answer(slot, row, output);
         } catch (const std::bad_alloc&) {
             ended_.push_back({static_cast<scheduler::Slot>(&slot - slots_.data()), engine::Finish::failed});
         }
     }
 
     /// Chooses the token that follows the sequence, and tells it.
-    void continue_answer(Slot& slot, std::span<float> row) {
+    void continue_answer(Slot& slot, std::span<float> row, std::size_t output) {
         if (slot.request.max_tokens == 0) return;
         const auto index = static_cast<scheduler::Slot>(&slot - slots_.data());
+        const std::int32_t token = chosen(output).value_or(no_token);
+        const std::int32_t found = token == no_token ? choose(slot, row) : token;
+        if (found < 0) {
+            ended_.push_back({index, engine::Finish::failed});
+            return;
+        }
+        accept_token(slot, index, found);
+    }
+    /// The host's choice, or a negative number where there is none.
+    std::int32_t choose(const Slot& slot, std::span<float> row) {
         const std::span<const std::int32_t> history = slot.tokens.first(slot.count);
         sampling::TokenMask mask;
         if (slot.request.mask) mask.bits = slot.request.mask(history);
         sampling_.uses(sampling_.size());
         const Result<std::int32_t> chosen = sampling::Sampler(slot.request.sampling)
                                                 .sample({row, history, mask, slot.count}, sampling_.bytes());
-        if (!chosen) {
-            ended_.push_back({index, engine::Finish::failed});
-            return;
-        }
-        const std::int32_t token = chosen.value();
+        return chosen ? chosen.value() : -1;
+    }
+    void accept_token(Slot& slot, scheduler::Slot index, std::int32_t token) {
         ++counters_.generated_tokens;
         if (!slot.request.ignore_end && vocabulary_->tokenizer.is_end_of_generation(token)) {
             ended_.push_back({index, engine::Finish::end});
@@ -542,6 +582,9 @@ private:
         page_memory_.note_pages();
     }
 
+    /// Nobody has chosen yet: no token, and none of sampling::cuda::NoToken.
+    static constexpr std::int32_t no_token = std::numeric_limits<std::int32_t>::min();
+
     ModelSpec spec_;
     Limits limits_;
     memory::Plan plan_;
@@ -564,6 +607,7 @@ private:
     std::vector<Event> events_;
     std::vector<scheduler::Slot> grown_;
     std::vector<std::pair<scheduler::Slot, engine::Finish>> ended_;
+    std::vector<Asked> asked_;  ///< of the step, by output row
     engine::Counters counters_;
     std::size_t most_rows_ = 0;
     std::uint64_t most_written_ = 0;

@@ -22,9 +22,11 @@ struct Choice {
     std::string weights = "as-stored";
     std::string kv = "f16";  ///< as kv::Codecs::name() spells it: "int8/int4" where keys and values differ
     std::string attention = "flash";
+    std::string exec = "cpu";  ///< cpu, cuda, or cuda-invariant
 
     [[nodiscard]] std::string spelled() const {
-        return text("weights ", weights, ", KV ", kv, ", attention ", attention);
+        return text("weights ", weights, ", KV ", kv, ", attention ", attention,
+                    exec == "cpu" ? std::string() : text(", on ", exec));
     }
 };
 
@@ -45,28 +47,30 @@ struct Built {
     std::string_view weights;
     std::string kv;
     std::string_view attention;
+    std::string_view exec;
     memory::Plan (*plan)(const ModelSpec&, const Limits&);
     std::unique_ptr<AnyEngine> (*open)(const io::Gguf&, const ModelSpec&, std::shared_ptr<const Vocabulary>,
                                        const Options&);
 
     [[nodiscard]] bool is(const Choice& choice) const noexcept {
-        return weights == choice.weights && kv == choice.kv && attention == choice.attention;
+        return weights == choice.weights && kv == choice.kv && attention == choice.attention &&
+               exec == choice.exec;
     }
 };
 
-/// All combinations of these weight, KV and attention policies, on one tier policy.
-template <class Weights, class Kv, class Attention, class Tiers = tiers::host>
+/// All combinations of these weight, KV and attention policies, on one tier policy and one executor.
+template <class Weights, class Kv, class Attention, class Tiers = tiers::host, class Exec = exec::cpu>
 struct Product;
 
-template <class... W, class... K, class... A, class Tiers>
-struct Product<policy::List<W...>, policy::List<K...>, policy::List<A...>, Tiers> {
+template <class... W, class... K, class... A, class Tiers, class Exec>
+struct Product<policy::List<W...>, policy::List<K...>, policy::List<A...>, Tiers, Exec> {
     static constexpr auto engines() {
         namespace hana = boost::hana;
         return hana::transform(
             hana::cartesian_product(
                 hana::make_tuple(hana::tuple_t<W...>, hana::tuple_t<K...>, hana::tuple_t<A...>)),
             [](auto policies) {
-                return hana::type_c<Engine<Tiers, typename decltype(+hana::at_c<0>(policies))::type,
+                return hana::type_c<Engine<Tiers, Exec, typename decltype(+hana::at_c<0>(policies))::type,
                                            typename decltype(+hana::at_c<1>(policies))::type,
                                            typename decltype(+hana::at_c<2>(policies))::type>>;
             });
@@ -90,10 +94,12 @@ public:
         for (const engine::Built& candidate : built()) {
             if (candidate.is(choice)) return candidate;
         }
+        const bool on_gpu = choice.exec != "cpu";
         throw Error(ErrorCode::unsupported,
                     text("an engine with ", choice.spelled(),
-                         " is not built in; choose another, or configure with -DZSE_EXTRA_ENGINES=",
-                         choice.weights, ":", choice.kv));
+                         " is not built in; choose another, or configure with ",
+                         on_gpu ? "-DZSE_CUDA=ON and " : "", "-DZSE_EXTRA_ENGINES=", choice.weights, ":", choice.kv,
+                         on_gpu ? ":" : "", on_gpu ? choice.exec : std::string()));
     }
 
     /// Opens a model with the engine of this choice.
@@ -122,7 +128,7 @@ std::vector<engine::Built> EngineMatrix<Products...>::built() {
     boost::hana::for_each(types(), [&](auto candidate) {
         using E = typename decltype(candidate)::type;
         all.push_back({E::Weights::name, kv::Codecs<typename E::Kv>::name(), E::Attention::name,
-                       &engine::Instance<E>::plan, &engine::Instance<E>::open});
+                       E::Exec::name, &engine::Instance<E>::plan, &engine::Instance<E>::open});
     });
     return all;
 }

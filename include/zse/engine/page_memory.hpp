@@ -49,6 +49,7 @@ public:
     PageMemory(const Arenas& arenas, const model::StateGroups& groups, const Options& options,
                const Identity& identity)
         : limits_(options.limits),
+          mover_(options.device),
           pools_(arenas.plan->pools),
           page_tables_(arenas.take(memory::Tier::host, memory::Kind::page_tables)),
           prompt_cache_(arenas.take(memory::Tier::host, memory::Kind::prompt_cache)) {
@@ -62,6 +63,8 @@ public:
     PageMemory(const PageMemory&) = delete;
     PageMemory& operator=(const PageMemory&) = delete;
 
+    /// By which pages change their tier.
+    [[nodiscard]] kv::PageMover& mover() noexcept { return mover_; }
     [[nodiscard]] kv::Sequences& sequences() noexcept { return sequences_; }
     /// The file behind the prompt cache, or none.
     [[nodiscard]] kv::PromptTier* prompts() noexcept { return prompts_ ? &*prompts_ : nullptr; }
@@ -121,8 +124,8 @@ private:
             const auto free = carver.take<kv::PageIndex>(count);
             const auto holders = carver.take<kv::PagePool::Holders>(count);
             std::byte* const base = kv_[next++].data();
-            return tiers != nullptr ? kv::PagePool(free, holders, *tiers, page_bytes)
-                                    : kv::PagePool(free, holders, base, page_bytes);
+            return tiers != nullptr ? kv::PagePool(free, holders, *tiers, page_bytes, &mover_)
+                                    : kv::PagePool(free, holders, base, page_bytes, &mover_);
         };
         const auto tables = [&](std::uint64_t entries) {
             const auto room = carver.take<kv::PageIndex>(limits_.batch * entries);
@@ -162,7 +165,7 @@ private:
             transfers_ = std::make_unique<memory::Transfers>(disk_threads, disk_queue);
         }
         const kv::TieredPages::Parts parts{kv_[number].data(), spread.host.data(), &spread.disk,
-                                           spread.staging.data(), transfers_.get()};
+                                           spread.staging.data(), transfers_.get(), &mover_};
         spread.tiers = std::make_unique<kv::TieredPages>(carver, group.layout, group.spread, parts, eviction,
                                                          model::pages_of_a_step(limits_));
     }
@@ -191,6 +194,7 @@ private:
     static constexpr std::size_t disk_queue = 256;
 
     Limits limits_;
+    kv::PageMover mover_;
     std::array<memory::PoolPlan, memory::Plan::most_pools> pools_;
     memory::Arena page_tables_, prompt_cache_;
     std::vector<memory::Arena> kv_;  ///< one for each pool of the plan

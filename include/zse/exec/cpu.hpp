@@ -5,6 +5,7 @@
 #include <zse/exec/captured.hpp>
 #include <zse/exec/executor.hpp>
 #include <zse/exec/team.hpp>
+#include <zse/memory/tiers.hpp>
 #include <zse/policy/family.hpp>
 
 #include <algorithm>
@@ -16,6 +17,7 @@ namespace exec {
 class CpuExecutor {
 public:
     static constexpr bool records = false;
+    static constexpr bool device = false;
 
     /// `scratch` holds `shared` bytes, then `per_thread` bytes for each thread of the team.
     CpuExecutor(Team& team, std::byte* scratch, Bytes shared, Bytes per_thread) noexcept
@@ -77,6 +79,8 @@ struct cpu {
     static constexpr auto policy_family = policy::Family::exec;
     static constexpr policy::Sentence spelling{"exec::cpu"};
     static constexpr std::string_view name = "cpu";
+    static constexpr bool device = false;
+    using default_tiers = tiers::host;
 };
 
 }  // namespace exec

@@ -11,6 +11,7 @@ class Recorder {
 public:
     /// Equal layers are recorded once: each leaves the scratch as it found it.
     static constexpr bool records = true;
+    static constexpr bool device = false;
 
     constexpr Bytes allocate(Bytes bytes) { return layout_.allocate(bytes); }
     constexpr void release(Bytes offset) noexcept { layout_.release(offset); }

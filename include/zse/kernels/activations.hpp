@@ -53,6 +53,8 @@ struct Activations {
     float* floats = nullptr;
     std::size_t tokens = 0;
     std::size_t columns = 0;
+    /// On a GPU: `[tokens]`, the bits of the greatest magnitude of each row of floats.
+    std::uint32_t* greatest = nullptr;
 
     [[nodiscard]] CodedToken coded(std::size_t token) const noexcept {
         const std::size_t in_tile = CodedActivations::in_tile(token, tokens);

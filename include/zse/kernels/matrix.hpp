@@ -3,13 +3,16 @@
 #pragma once
 
 #include <zse/kernels/activations.hpp>
-#include <zse/weights/packed.hpp>
+#include <zse/weights/packing.hpp>
 
 #include <algorithm>
 #include <cstddef>
 
 namespace zse::inline v1 {
 namespace kernels {
+namespace cuda {
+struct MatrixLaunches;
+}
 
 /// A tile of y = W x: one or two groups of 16 rows of W by the tokens of one tile of activations.
 struct LinearTile {
@@ -26,6 +29,8 @@ struct MatrixKernels {
     void (*multiply)(const LinearTile& tile) noexcept;
     /// Row r of a group to float32, exactly as the codec decodes it.
     void (*decode_row)(const std::byte* group, std::size_t r, std::size_t columns, float* values) noexcept;
+    /// Where the matrix lies in a GPU's memory; the two above are null then.
+    const cuda::MatrixLaunches* device = nullptr;
 };
 
 /// `[rows, columns]`, packed. The groups of rows are shared out to as many parts as there are threads, each part in
@@ -36,12 +41,20 @@ struct Matrix {
     std::uint32_t rows = 0;
     std::uint32_t columns = 0;
     weights::Format format;
+    weights::Packing packing = weights::Packing::cpu_r16k4;
     const MatrixKernels* kernels = nullptr;
 
     static constexpr std::size_t group_rows = weights::PackedLayout::rows;
 
     [[nodiscard]] constexpr weights::PackedLayout layout() const noexcept { return {format, columns}; }
-    [[nodiscard]] constexpr Bytes bytes() const noexcept { return layout().bytes(rows); }
+    [[nodiscard]] constexpr bool on_device() const noexcept {
+        return packing == weights::Packing::cuda_mma16;
+    }
+    /// Bytes of 16 rows, and of all.
+    [[nodiscard]] constexpr Bytes group_bytes() const noexcept {
+        return weights::group_bytes(packing, format, columns);
+    }
+    [[nodiscard]] constexpr Bytes bytes() const noexcept { return saturating_mul(groups(), group_bytes()); }
     [[nodiscard]] constexpr std::size_t groups() const noexcept { return ceil_div(rows, group_rows); }
     /// The first group of rows of a part, always an even one; that of part_count is one past the last.
     [[nodiscard]] constexpr std::size_t first_group(std::size_t part) const noexcept {
@@ -51,11 +64,11 @@ struct Matrix {
         return first_group(part + 1) - first_group(part);
     }
     [[nodiscard]] constexpr Bytes part_bytes(std::size_t part) const noexcept {
-        return part_groups(part) * layout().group_bytes();
+        return part_groups(part) * group_bytes();
     }
     /// Group `index` of a part.
     [[nodiscard]] const std::byte* group(std::size_t part, std::size_t index) const noexcept {
-        return parts[part] + index * layout().group_bytes();
+        return parts[part] + index * group_bytes();
     }
     /// Row `row` as float32, `[columns]`.
     void decode_row(std::size_t row, float* values) const noexcept {
@@ -65,7 +78,7 @@ struct Matrix {
         kernels->decode_row(group(part, wanted - first_group(part)), row % group_rows, columns, values);
     }
     /// Whether products with this matrix read activations in 8 bits; known from the format, for the plan.
-    [[nodiscard]] constexpr bool reads_codes() const noexcept { return format.group != 1; }
+    [[nodiscard]] constexpr bool reads_codes() const noexcept { return format.group != 1 && !on_device(); }
 };
 
 }  // namespace kernels

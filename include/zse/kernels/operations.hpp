@@ -3,6 +3,8 @@
 #pragma once
 
 #include <zse/exec/executor.hpp>
+#include <zse/kernels/cuda/calls.hpp>
+#include <zse/kernels/cuda/workspace.hpp>
 #include <zse/kernels/matrix.hpp>
 #include <zse/kernels/rows.hpp>
 
@@ -25,6 +27,11 @@ struct Embed {
     void run(std::size_t item, const exec::Worker& /*worker*/) const noexcept {
         table.decode_row(static_cast<std::size_t>(tokens[item]), out + item * table.columns);
     }
+    [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return 0; }
+    void enqueue(exec::cuda::Stream& stream) const noexcept {
+        table.kernels->device->embed(
+            stream, {table.parts[0], tokens, static_cast<std::uint32_t>(count), table.columns, out});
+    }
 };
 
 /// RMS norm of rows, in the forms that the products after it read; with `rows`, of the rows that it lists.
@@ -35,6 +42,9 @@ struct RmsNorm {
     const std::uint32_t* rows = nullptr;
     float epsilon = 0;
     Activations out;
+    /// On a GPU: the greatest magnitudes of the two activations that the layer computes next, set to zero here.
+    std::uint32_t* clear = nullptr;
+    std::size_t clear_stride = 0;
 
     [[nodiscard]] constexpr std::size_t items() const noexcept { return out.tokens; }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
@@ -43,6 +53,12 @@ struct RmsNorm {
         kernels->rms_norm(x + row * out.columns, weight, out.columns, epsilon,
                           out.floats != nullptr ? out.floats + item * out.columns : nullptr,
                           out.codes != nullptr ? out.coded(item) : CodedToken{});
+    }
+    [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return 0; }
+    void enqueue(exec::cuda::Stream& stream) const noexcept {
+        kernels->device->rms_norm(
+            stream, {x, weight, rows, out.floats, out.greatest, clear, static_cast<std::uint32_t>(clear_stride),
+                     static_cast<std::uint32_t>(out.tokens), static_cast<std::uint32_t>(out.columns), epsilon});
     }
 };
 
@@ -134,6 +150,39 @@ struct Linear {
         }
     }
 
+    /// For a plan, with x.tokens at their most.
+    [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept {
+        std::uint64_t rows = 0;
+        for (std::size_t i = 0; i < count; ++i) rows += round_up(outputs[i].weights.rows, Matrix::group_rows);
+        return cuda::workspace_bytes(rows, x.columns, x.tokens);
+    }
+    void enqueue(exec::cuda::Stream& stream) const noexcept {
+        cuda::LinearCall call;
+        call.x = x.floats;
+        call.greatest = x.greatest;
+        call.tokens = static_cast<std::uint32_t>(x.tokens);
+        call.columns = static_cast<std::uint32_t>(x.columns);
+        call.workspace = stream.workspace();
+        call.workspace_bytes = stream.workspace_bytes();
+        call.invariant = kernels->device->invariant;
+        // Matrices of one codec share a launch; a file may hold them in several.
+        for (std::size_t first = 0; first < count; ++first) {
+            const MatrixKernels* const codec = outputs[first].weights.kernels;
+            if (std::any_of(outputs.begin(), outputs.begin() + first,
+                            [&](const Output& o) { return o.weights.kernels == codec; })) {
+                continue;
+            }
+            call.count = 0;
+            for (std::size_t i = first; i < count; ++i) {
+                const Output& o = outputs[i];
+                if (o.weights.kernels != codec) continue;
+                call.outputs[call.count++] = {o.weights.parts[0], o.weights.rows, o.y,
+                                              o.y_stride,         o.accumulate,   o.bias};
+            }
+            codec->device->linear(stream, call);
+        }
+    }
+
 private:
     void write(const Output& output, const float* y, std::size_t token, std::size_t tokens,
                std::size_t group) const noexcept {
@@ -194,6 +243,43 @@ struct GatedLinear {
         }
     }
 
+    /// For a plan, with x.tokens at their most.
+    [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept {
+        const std::uint64_t rows = round_up(gate.rows, Matrix::group_rows);
+        const Bytes product = cuda::workspace_bytes(2 * rows, x.columns, x.tokens);
+        return gate.format == up.format
+                   ? product
+                   : saturating_add(product, saturating_mul(x.tokens, up.rows * sizeof(float)));
+    }
+    void enqueue(exec::cuda::Stream& stream) const noexcept {
+        const auto tokens = static_cast<std::uint32_t>(x.tokens);
+        const auto columns = static_cast<std::uint32_t>(x.columns);
+        const bool invariant = kernels->device->invariant;
+        if (gate.kernels == up.kernels) {
+            return gate.kernels->device->gated(
+                stream, {gate.parts[0], up.parts[0], gate.rows, columns, x.floats, x.greatest, tokens, out.floats,
+                         out.greatest, stream.workspace(), stream.workspace_bytes(), invariant});
+        }
+        // The product of up lies behind the room of the two products.
+        const Bytes room = round_up(up.rows * x.tokens * sizeof(float), 64);
+        const Bytes left = stream.workspace_bytes() - room;
+        auto* const second = reinterpret_cast<float*>(stream.workspace() + left);
+        for (const auto& [w, y] : {std::pair{&gate, out.floats}, std::pair{&up, second}}) {
+            cuda::LinearCall call;
+            call.outputs[0] = {w->parts[0], w->rows, y, w->rows, false, nullptr};
+            call.count = 1;
+            call.x = x.floats;
+            call.greatest = x.greatest;
+            call.tokens = tokens;
+            call.columns = columns;
+            call.workspace = stream.workspace();
+            call.workspace_bytes = left;
+            call.invariant = invariant;
+            w->kernels->device->linear(stream, call);
+        }
+        kernels->device->swiglu(stream, {out.floats, second, tokens, gate.rows, out.greatest});
+    }
+
 private:
     /// Two groups of both matrices by a tile of tokens; g and u are `[tokens][32]`.
     void multiply(std::size_t part, std::size_t group, bool both, std::size_t token, std::size_t tokens,
@@ -238,12 +324,19 @@ struct RopeAngles {
     RopePairs order = RopePairs::neighbours;
     float* cosines = nullptr;
     float* sines = nullptr;
+    const RowKernels* kernels = nullptr;  ///< where a GPU computes
 
     [[nodiscard]] constexpr std::size_t items() const noexcept { return count; }
     [[nodiscard]] constexpr Bytes thread_bytes() const noexcept { return 0; }
     void run(std::size_t item, const exec::Worker& /*worker*/) const noexcept {
         rope_angles(positions[item], base, linear, dim, factors, order, cosines + item * dim,
                     sines + item * dim);
+    }
+    [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return 0; }
+    void enqueue(exec::cuda::Stream& stream) const noexcept {
+        kernels->device->rope_angles(stream, {positions, static_cast<std::uint32_t>(count),
+                                              static_cast<std::uint32_t>(dim), base, linear, factors, order,
+                                              cosines, sines});
     }
 };
 

@@ -7,6 +7,9 @@
 
 namespace zse::inline v1 {
 namespace kernels {
+namespace cuda {
+struct RowLaunches;
+}
 
 /// Which values of a head form a pair that RoPE turns: neighbours (Llama as GGUF stores it), or a value and the one
 /// half a head further (GPT-NeoX, Qwen).
@@ -30,6 +33,8 @@ struct RowKernels {
     /// with `[dim]` of both as rope_angles() writes them.
     void (*rope)(float* head, std::size_t dim, const float* cosines, const float* sines,
                  RopePairs order) noexcept;
+    /// Where a GPU computes; the others are null then.
+    const cuda::RowLaunches* device = nullptr;
 };
 
 /// Cosines and signed sines of a position for the `dim` values of a head: angle i = position / (base^(2i / dim) *

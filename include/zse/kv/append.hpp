@@ -4,6 +4,7 @@
 
 #include <zse/exec/executor.hpp>
 #include <zse/kernels/rows.hpp>
+#include <zse/kv/cuda/calls.hpp>
 #include <zse/kv/kernels.hpp>
 #include <zse/kv/page.hpp>
 #include <zse/kv/tiered_pages.hpp>
@@ -19,6 +20,8 @@ struct LayerCache {
     LayerPages pages;
     const SideKernels* k = nullptr;
     const SideKernels* v = nullptr;
+    /// Where a GPU computes; the two above are null then.
+    void (*append)(exec::cuda::Stream&, const cuda::AppendCall&) noexcept = nullptr;
 
     /// Encodes a key into its slot of a page, piece by piece.
     void put_key(PageIndex page, std::size_t head, std::size_t slot, const float* key) const noexcept {
@@ -156,6 +159,13 @@ struct RopeAppend {
             cache.put_key(page, head, slot, key);
             cache.put_value(page, head, slot, v + row * row_stride + head * layout.v_dim);
         }
+    }
+    [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return 0; }
+    void enqueue(exec::cuda::Stream& stream) const noexcept {
+        cache.append(stream, {cache.pages, batch.segments.data(), batch.segment_of_row, batch.positions,
+                              static_cast<std::uint32_t>(batch.rows), q, k, v, row_stride,
+                              static_cast<std::uint32_t>(heads), cosines, sines, static_cast<std::uint32_t>(dim),
+                              order});
     }
 };
 

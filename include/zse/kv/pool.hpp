@@ -23,9 +23,14 @@ public:
     PagePool() = default;
     /// `free` and `holders` are memory of the caller, `[pages]`. `base` are the pages themselves, `page_bytes` each;
     /// none where only their numbers matter.
-    PagePool(std::span<PageIndex> free, std::span<Holders> holders, std::byte* base,
-             Bytes page_bytes) noexcept
-        : free_(free), holders_(holders), count_(free.size()), base_(base), page_bytes_(page_bytes) {
+    PagePool(std::span<PageIndex> free, std::span<Holders> holders, std::byte* base, Bytes page_bytes,
+             PageMover* mover = nullptr) noexcept
+        : free_(free),
+          holders_(holders),
+          count_(free.size()),
+          base_(base),
+          page_bytes_(page_bytes),
+          mover_(mover) {
         for (std::size_t i = 0; i < free_.size(); ++i) {
             free_[i] = static_cast<PageIndex>(free_.size() - 1 - i);
             holders_[i] = 0;
@@ -33,9 +38,9 @@ public:
     }
 
     /// A pool whose pages lie in several tiers, which outlive it.
-    PagePool(std::span<PageIndex> free, std::span<Holders> holders, TieredPages& tiers,
-             Bytes page_bytes) noexcept
-        : PagePool(free, holders, nullptr, page_bytes) {
+    PagePool(std::span<PageIndex> free, std::span<Holders> holders, TieredPages& tiers, Bytes page_bytes,
+             PageMover* mover = nullptr) noexcept
+        : PagePool(free, holders, nullptr, page_bytes, mover) {
         tiers_ = &tiers;
     }
 
@@ -49,6 +54,12 @@ public:
     /// The bytes of a page; of one in several tiers, while it is in memory.
     [[nodiscard]] std::byte* at(PageIndex page) const noexcept {
         return tiers_ != nullptr ? tiers_->at(page) : base_ + page * page_bytes_;
+    }
+
+    /// Copies a page to host memory, or from there, and waits for it.
+    void read(PageIndex page, std::span<std::byte> to) const noexcept { transfer(to.data(), at(page)); }
+    void write(PageIndex page, std::span<const std::byte> from) const noexcept {
+        transfer(at(page), from.data());
     }
 
     /// A free page. The caller has checked available().
@@ -77,7 +88,13 @@ public:
             for (const PageIndex page : {from, to}) tiers_->pin(page, static_cast<std::uint32_t>(entry));
             for (const PageIndex page : {from, to}) tiers_->bring(page);
         }
-        if (tiers_ != nullptr || base_ != nullptr) std::memcpy(at(to), at(from), page_bytes_);
+        if (tiers_ != nullptr || base_ != nullptr) {
+            if (mover_ != nullptr) {
+                mover_->copy(at(to), at(from), page_bytes_);
+            } else {
+                std::memcpy(at(to), at(from), page_bytes_);
+            }
+        }
         give_back(from);
         return to;
     }
@@ -96,12 +113,22 @@ public:
     }
 
 private:
+    void transfer(std::byte* to, const std::byte* from) const noexcept {
+        if (mover_ == nullptr) {
+            std::memcpy(to, from, page_bytes_);
+            return;
+        }
+        mover_->copy(to, from, page_bytes_);
+        mover_->settle();
+    }
+
     std::span<PageIndex> free_;
     std::span<Holders> holders_;
     std::size_t count_ = 0;
     std::size_t retired_ = 0;
     std::byte* base_ = nullptr;
     Bytes page_bytes_ = 0;
+    PageMover* mover_ = nullptr;  ///< none: the processor copies
     TieredPages* tiers_ = nullptr;
 };
 

@@ -78,9 +78,9 @@ public:
             const auto page = [&](std::uint32_t g) noexcept {
                 return sequences_->groups()[g].tables[slot].data()[first + i];
             };
-            for_each_page(sequences_->groups(), page, [&](std::span<std::byte> to) {
-                std::copy_n(bytes.begin(), to.size(), to.begin());
-                bytes = bytes.subspan(to.size());
+            for_each_page(sequences_->groups(), page, [&](const PagePool& pool, PageIndex to) {
+                pool.write(to, bytes.first(pool.page_bytes()));
+                bytes = bytes.subspan(pool.page_bytes());
             });
         };
         const auto begin = std::chrono::steady_clock::now();
@@ -109,13 +109,11 @@ public:
     }
 
 private:
-    /// Calls body(bytes) for the page of each group; `page(group)` is its number. The one place that knows where pages
-    /// lie.
+    /// Calls body(pool, page) for the page of each group; `page(group)` is its number.
     template <class Page, class Body>
     static void for_each_page(const std::vector<GroupPages>& groups, const Page& page, const Body& body) {
         for (std::uint32_t g = 0; g < groups.size(); ++g) {
-            const PagePool& pool = groups[g].pool;
-            body(std::span(pool.at(page(g)), pool.page_bytes()));
+            body(groups[g].pool, page(g));
         }
     }
     void queue(PrefixCache::Block block) noexcept {
@@ -162,9 +160,9 @@ private:
         const PromptStore::Put put = store_.put(
             parent, tokens,
             [&](std::span<std::byte> to) noexcept {
-                for_each_page(sequences_->groups(), page, [&](std::span<const std::byte> bytes) {
-                    std::copy(bytes.begin(), bytes.end(), to.begin());
-                    to = to.subspan(bytes.size());
+                for_each_page(sequences_->groups(), page, [&](const PagePool& pool, PageIndex from) {
+                    pool.read(from, to.first(pool.page_bytes()));
+                    to = to.subspan(pool.page_bytes());
                 });
             },
             place);

@@ -5,6 +5,7 @@
 
 #include <zse/core/checksum.hpp>
 #include <zse/exec/executor.hpp>
+#include <zse/kv/mover.hpp>
 #include <zse/kv/page.hpp>
 #include <zse/memory/arena.hpp>
 #include <zse/memory/transfers.hpp>
@@ -75,6 +76,7 @@ public:
         const memory::DiskArena* disk = nullptr;  ///< disk_bytes()
         std::byte* staging = nullptr;             ///< staging_bytes(), at a multiple of DiskArena::block
         memory::Transfers* transfers = nullptr;
+        PageMover* mover = nullptr;  ///< none: the processor copies
     };
 
     /// `spare` frames in memory stay free for the next step where pages come back.
@@ -83,6 +85,7 @@ public:
         : layout_(layout),
           tiers_(tiers),
           parts_(parts),
+          mover_(parts.mover != nullptr ? parts.mover : &own_mover_),
           eviction_(eviction),
           spare_(spare),
           places_(carver.take<PagePlace>(tiers.total())),
@@ -155,7 +158,7 @@ public:
                slice();
     }
     /// Whether bytes did not come back from disk as they went. Whatever was computed since is void.
-    [[nodiscard]] bool failed() const noexcept { return failed_; }
+    [[nodiscard]] bool failed() const noexcept { return failed_ || mover_->failed(); }
     /// The disk is not used any more. No page is in use.
     void close_disk() noexcept {
         for (memory::TransferGroup& group : reads_) group.wait();
@@ -222,7 +225,7 @@ public:
                    frame_of(place) >= tiers_.first) {
             ++returned_;
             const Frame frame = make_room(0);
-            std::memcpy(address(frame), at(page), layout_.page_bytes());
+            mover_->copy(address(frame), at(page), layout_.page_bytes());
             leave(page);
             put(page, frame);
             ++traffic_.fetched_from_host;
@@ -337,7 +340,7 @@ private:
         if (tier == 0 && tiers_.host != 0) {
             const Frame below = make_room(1);
             if (below == no_frame) return no_frame;
-            std::memcpy(address(below), address(freed), layout_.page_bytes());
+            mover_->copy(address(below), address(freed), layout_.page_bytes());
             put(victim, below);
             ++traffic_.spilled_to_host;
         } else {
@@ -377,8 +380,12 @@ private:
         std::byte* const buffer = next_buffer();
         written_[buffer_] = to;
         for (std::uint32_t layer = 0; layer < layout_.layers; ++layer) {
+            mover_->copy(buffer + layer * slice(), at(page) + layer * layout_.layer_bytes(),
+                               layout_.layer_bytes());
+        }
+        mover_->settle();
+        for (std::uint32_t layer = 0; layer < layout_.layers; ++layer) {
             std::byte* const from = buffer + layer * slice();
-            std::memcpy(from, at(page) + layer * layout_.layer_bytes(), layout_.layer_bytes());
             sum(to, layer) = checksum({from, layout_.layer_bytes()}, seed(to, layer));
             parts_.transfers->submit({parts_.disk, offset(layer, to), from, slice(), true, nullptr, nullptr,
                                       0, &writes_[buffer_]});
@@ -402,14 +409,15 @@ private:
         if (frame == no_frame) return fail();
         put(page, frame);
         for (std::uint32_t layer = 0; layer < layout_.layers; ++layer) {
-            std::memcpy(at(page) + layer * layout_.layer_bytes(), buffer + layer * slice(),
-                        layout_.layer_bytes());
+            mover_->copy(at(page) + layer * layout_.layer_bytes(), buffer + layer * slice(),
+                               layout_.layer_bytes());
         }
         ++traffic_.fetched_from_disk;
     }
     /// The buffer that was given out longest ago, after its writes.
     std::byte* next_buffer() noexcept {
         buffer_ = (buffer_ + 1) % write_buffers;
+        mover_->settle();
         if (writes_[buffer_].wait() != 0) fail();
         return parts_.staging + (2 * tiers_.disk + buffer_ * layout_.layers) * slice();
     }
@@ -452,6 +460,8 @@ private:
     PageLayout layout_;
     TierPages tiers_;
     Parts parts_;
+    PageMover own_mover_;
+    PageMover* mover_;
     Eviction eviction_;
     std::uint64_t spare_;
     std::span<PagePlace> places_;      ///< `[pages]`

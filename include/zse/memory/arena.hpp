@@ -11,18 +11,31 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <span>
 
 namespace zse::inline v1 {
 namespace memory {
 
+/// Where memory comes from that the system's mappings cannot give: a GPU's own, and host memory that a GPU reaches.
+class Source {
+public:
+    virtual ~Source() = default;
+    /// Whether arenas of this kind in this tier are its business.
+    [[nodiscard]] virtual bool gives(Tier tier, Kind kind) const noexcept = 0;
+    /// `bytes` of zeros at a multiple of 4096; throws out_of_memory.
+    virtual std::byte* take(Tier tier, Bytes bytes) = 0;
+    virtual void give_back(Tier tier, std::byte* base, Bytes bytes) noexcept = 0;
+};
+
 /// How arenas are taken from the system.
 struct Mapping {
     Backing best = Backing::transparent;  ///< tried first; then the next lower ones
     bool locked = false;                  ///< kept out of swap (mlock)
+    std::shared_ptr<Source> source = {};  ///< outlives the arenas; none: all memory is the system's
 };
 
-/// One anonymous mapping, zeroed by the system, that the ledger counts. Move-only.
+/// One anonymous mapping, zeroed by the system, or the same from a Source, that the ledger counts. Move-only.
 class Arena {
 public:
     Arena() = default;
@@ -31,9 +44,13 @@ public:
     explicit Arena(Reservation reservation, const Mapping& how = {}) : reservation_(std::move(reservation)) {
         if (reservation_.bytes() == 0) return;
         size_ = arena_bytes(reservation_.bytes());
-        if (size_ >= huge_page && how.best == Backing::huge) map_huge();
+        if (how.source != nullptr && how.source->gives(reservation_.tier(), reservation_.kind())) {
+            source_ = how.source.get();
+            base_ = source_->take(reservation_.tier(), size_);
+        }
+        if (base_ == nullptr && size_ >= huge_page && how.best == Backing::huge) map_huge();
         if (base_ == nullptr) map_small(how.best);
-        if (how.locked && ::mlock(base_, size_) != 0) {
+        if (source_ == nullptr && how.locked && ::mlock(base_, size_) != 0) {
             const int why = errno;
             ::munmap(base_, size_);
             throw Error(ErrorCode::out_of_memory,
@@ -41,8 +58,7 @@ public:
                              " in memory (", std::strerror(why),
                              "); raise the limit (ulimit -l), or leave --mlock out"));
         }
-        reservation_.ledger()->took(reservation_.tier(), reservation_.kind(), reservation_.bytes(), size_,
-                                    backing_);
+        note_taken();
     }
     Arena(Arena&& other) noexcept { swap(other); }
     Arena& operator=(Arena&& other) noexcept {
@@ -55,7 +71,11 @@ public:
         uses(0);
         reservation_.ledger()->gave_back(reservation_.tier(), reservation_.kind(), reservation_.bytes(),
                                          size_);
-        ::munmap(base_, size_);
+        if (source_ != nullptr) {
+            source_->give_back(reservation_.tier(), base_, size_);
+        } else {
+            ::munmap(base_, size_);
+        }
     }
 
     [[nodiscard]] std::byte* data() const noexcept { return base_; }
@@ -67,7 +87,7 @@ public:
     /// millisecond for some MB. A system that cannot does it then.
     void populate(Bytes bytes) const noexcept {
 #ifdef MADV_POPULATE_WRITE
-        if (base_ != nullptr && bytes != 0) {
+        if (base_ != nullptr && source_ == nullptr && bytes != 0) {
             ::madvise(base_, round_up(std::min(bytes, size_), system_page), MADV_POPULATE_WRITE);
         }
 #endif
@@ -83,6 +103,10 @@ public:
 private:
     static constexpr int anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
 
+    void note_taken() noexcept {
+        reservation_.ledger()->took(reservation_.tier(), reservation_.kind(), reservation_.bytes(), size_,
+                                    backing_);
+    }
     /// On huge pages that were set aside; leaves no base where there are too few.
     void map_huge() noexcept {
         // MAP_POPULATE: a page that is missing shows now, and not as a fatal signal at its first use.
@@ -117,6 +141,7 @@ private:
     }
     void swap(Arena& other) noexcept {
         std::swap(reservation_, other.reservation_);
+        std::swap(source_, other.source_);
         std::swap(base_, other.base_);
         std::swap(size_, other.size_);
         std::swap(used_, other.used_);
@@ -124,6 +149,7 @@ private:
     }
 
     Reservation reservation_;
+    Source* source_ = nullptr;  ///< none: the system's
     std::byte* base_ = nullptr;
     Bytes size_ = 0;
     Bytes used_ = 0;

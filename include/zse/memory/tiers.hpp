@@ -18,6 +18,14 @@ struct arena {
     static constexpr memory::Tier tier = memory::Tier::gpu;
 };
 
+/// Memory of a GPU. Engines on exec::cuda have it, with the host's behind it.
+struct gpu {
+    static constexpr auto policy_family = policy::Family::tiers;
+    static constexpr policy::Sentence spelling{"tiers::gpu"};
+    static constexpr std::string_view name = "gpu";
+    static constexpr memory::Tier tier = memory::Tier::gpu;
+};
+
 /// Memory of the host.
 struct host {
     static constexpr auto policy_family = policy::Family::tiers;
@@ -85,6 +93,20 @@ template <>
 inline constexpr bool on_host<chain<host, disk>> = true;
 template <>
 inline constexpr bool on_host<chain<arena, host, disk>> = true;
+
+/// Whether a GPU reaches them: its own memory, the host's, and the disk by way of that.
+template <class P>
+constexpr bool on_device = false;
+template <>
+inline constexpr bool on_device<chain<gpu, host>> = true;
+template <>
+inline constexpr bool on_device<chain<gpu, host, disk>> = true;
+
+/// The tiers that suit the executor; what an engine has whose parameters name none.
+struct automatic {
+    static constexpr auto policy_family = policy::Family::tiers;
+    static constexpr policy::Sentence spelling{"tiers::automatic"};
+};
 
 /// A chain of one tier is that tier.
 template <class T>

@@ -37,6 +37,9 @@ struct Limits {
     /// First layers whose weights lie in the disk tier and are streamed through a ring in host memory. Their keys and
     /// values stay where steps compute.
     std::uint32_t disk_layers = 0;
+    /// A GPU computes, and has all keys and values; engines that do say so themselves. Layers outside of the gpu tier are
+    /// then streamed from pinned host memory, and no `gpu_layers` means all.
+    bool device = false;
     /// The output matrix is streamed too, in tiles, and single rows of the embedding are read from the disk tier. Not with
     /// layers in the gpu tier, where the output matrix lies then.
     bool disk_output = false;

@@ -24,17 +24,23 @@ struct Placement {
     std::uint32_t gpu_layers = 0;   ///< 0 .. layers
     std::uint32_t disk_layers = 0;  ///< 0 .. layers - gpu_layers; their weights alone
     bool disk_output = false;       ///< of output matrix and embedding, the weights
+    bool device = false;            ///< a GPU computes
 
     constexpr Placement() = default;
     constexpr Placement(std::uint32_t of_model, const Limits& limits) noexcept
         : layers(of_model),
-          gpu_layers(std::min(limits.gpu_layers, of_model)),
+          gpu_layers(limits.device && limits.gpu_layers == 0 ? of_model
+                                                             : std::min(limits.gpu_layers, of_model)),
           disk_layers(std::min(limits.disk_layers, of_model - gpu_layers)),
-          disk_output(limits.disk_output && gpu_layers == 0) {}
+          disk_output(limits.disk_output && gpu_layers == 0),
+          device(limits.device) {}
 
-    /// The tier of a layer's keys and values, and of its weights unless they are streamed.
+    /// The tier of a layer's weights unless they are streamed from disk, and of its keys and values unless a GPU computes.
     [[nodiscard]] constexpr memory::Tier of_layer(std::uint32_t layer) const noexcept {
         return layer + gpu_layers >= layers ? memory::Tier::gpu : memory::Tier::host;
+    }
+    [[nodiscard]] constexpr memory::Tier of_cache(std::uint32_t layer) const noexcept {
+        return device ? memory::Tier::gpu : of_layer(layer);
     }
     [[nodiscard]] constexpr memory::Tier of_weights(std::uint32_t layer) const noexcept {
         return layer < disk_layers ? memory::Tier::disk : of_layer(layer);
@@ -52,7 +58,7 @@ struct Placement {
         return high > low ? high - low : 0;
     }
     [[nodiscard]] constexpr memory::Tier of_output() const noexcept {
-        return gpu_layers != 0 ? memory::Tier::gpu : memory::Tier::host;
+        return gpu_layers != 0 || device ? memory::Tier::gpu : memory::Tier::host;
     }
     /// Where steps are computed: in the first tier that holds anything.
     [[nodiscard]] constexpr memory::Tier of_compute() const noexcept { return of_output(); }
@@ -177,7 +183,7 @@ constexpr StateGroups state_groups(const ModelSpec& spec, const Limits& limits,
     std::uint32_t end_of_run = spec.runs[0].count;
     for (std::uint32_t layer = 0; layer < spec.layers; ++layer) {
         while (layer >= end_of_run) end_of_run += spec.runs[++run].count;
-        const memory::Tier tier = placement.of_layer(layer);
+        const memory::Tier tier = placement.of_cache(layer);
         const kv::LayerCodecs codecs = Codecs::of(layer);
         const std::uint32_t window = spec.runs[run].window;
         std::uint32_t group = 0;

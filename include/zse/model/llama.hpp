@@ -6,6 +6,7 @@
 #include <zse/attention/weigh.hpp>
 #include <zse/kernels/operations.hpp>
 #include <zse/model/batch.hpp>
+#include <zse/model/device_windows.hpp>
 #include <zse/model/spec.hpp>
 #include <zse/model/weight_ring.hpp>
 
@@ -54,7 +55,8 @@ struct Llama {
         exec::Buffer<float, X> hidden(x, most * spec.hidden);
         exec::Buffer<float, X> cosines(x, most * spec.rope_dim);
         exec::Buffer<float, X> sines(x, most * spec.rope_dim);
-        Step step{spec, limits, batch, top.rows, hidden.data(), cosines.data(), sines.data()};
+        Magnitudes<X> magnitudes(x, most);
+        Step step{spec, limits, batch, top.rows, hidden.data(), cosines.data(), sines.data(), magnitudes.data()};
         step.rows = X::records ? most : batch.rows.rows;
         if (limits.disk_output) {
             x.run(EmbedFromDisk{weights.ring(), top.embedding, batch.tokens, step.rows, hidden.data()});
@@ -63,7 +65,7 @@ struct Llama {
         }
         x.run(kernels::RopeAngles{batch.rows.positions, step.rows, spec.rope_dim, spec.rope_base,
                                   spec.rope_linear, top.rope_factors, spec.rope_pairs, cosines.data(),
-                                  sines.data()});
+                                  sines.data(), top.rows});
 
         std::uint32_t layer = 0;
         for (std::uint32_t run = 0; run < spec.run_count; ++run) {
@@ -76,8 +78,10 @@ struct Llama {
                 if (i < limits.disk_layers) {
                     x.run(Pass{weights.ring(), i == 0 ? WeightRing::none : i - 1, i});
                 }
+                if constexpr (X::device) pass_window(x, weights.windows(), limits, i, true);
                 attend(x, step, weights.layer(i), cache.layer(i), cache.kernels(i));
                 feed_forward(x, step, weights.layer(i));
+                if constexpr (X::device) pass_window(x, weights.windows(), limits, i, false);
                 if (i + 1 == limits.disk_layers) x.run(Pass{weights.ring(), i, WeightRing::none});
             }
             layer = end;
@@ -86,6 +90,7 @@ struct Llama {
         const std::size_t outputs = X::records ? limits.output_rows : batch.output_rows.size();
         if (outputs == 0) return;
         Input<X> last(x, {&top.output}, limits.output_rows, outputs, spec.hidden);
+        last.activations.greatest = step.greatest(Row::normed);
         x.run(kernels::RmsNorm{step.kernels, hidden.data(), top.output_norm, batch.output_rows.data(),
                                spec.rms_epsilon, last.activations});
         if (!limits.disk_output) {
@@ -106,6 +111,32 @@ struct Llama {
 private:
     using Output = kernels::Linear::Output;
 
+    /// Layers of the host tier, which follow those on disk, come to a device through a window.
+    template <class X>
+    static constexpr void pass_window(X& x, DeviceWindows* windows, const Limits& limits, std::uint32_t layer,
+                                      bool enters) {
+        if (windows == nullptr || layer < limits.disk_layers) return;
+        const std::uint32_t index = layer - limits.disk_layers;
+        if (index < windows->layers()) x.run(Window{windows, index, enters});
+    }
+
+    /// Whose greatest magnitudes are kept on a device: what was normed, what attention gives, what the gated block gives.
+    enum class Row : std::uint32_t { normed, attended, gated };
+
+    /// The greatest magnitude of each row of three activations, `[3, most]`; nothing where no device computes.
+    template <class X>
+    struct Magnitudes {
+        exec::Buffer<std::uint32_t, X> buffer;
+        constexpr Magnitudes(X& x, std::size_t most) : buffer(x, 3 * most) {}
+        [[nodiscard]] constexpr std::uint32_t* data() const noexcept { return buffer.data(); }
+    };
+    template <class X>
+        requires(!X::device)
+    struct Magnitudes<X> {
+        constexpr Magnitudes(X& /*x*/, std::size_t /*most*/) noexcept {}
+        [[nodiscard]] constexpr std::uint32_t* data() const noexcept { return nullptr; }
+    };
+
     /// What all layers of a step share.
     struct Step {
         const ModelSpec& spec;
@@ -115,7 +146,12 @@ private:
         float* hidden;
         const float* cosines;
         const float* sines;
+        std::uint32_t* magnitudes;  ///< null where no device computes
         std::size_t rows = 0;
+
+        [[nodiscard]] constexpr std::uint32_t* greatest(Row of) const noexcept {
+            return magnitudes == nullptr ? nullptr : magnitudes + static_cast<std::size_t>(of) * limits.step_tokens;
+        }
     };
 
     /// The input of some matrices, in the forms that they read. `rows` of at most `most` are used.
@@ -158,8 +194,9 @@ private:
         const std::size_t stride = q_width + 2 * kv_width;
 
         Input<X> normed(x, {&w.q, &w.k, &w.v}, most, step.rows, spec.hidden);
+        normed.activations.greatest = step.greatest(Row::normed);
         x.run(kernels::RmsNorm{step.kernels, step.hidden, w.attention_norm, nullptr, spec.rms_epsilon,
-                               normed.activations});
+                               normed.activations, step.greatest(Row::attended), most});
         exec::Buffer<float, X> qkv(x, most * stride);
         float* q = qkv.data();
         float* k = q != nullptr ? q + q_width : nullptr;
@@ -183,10 +220,13 @@ private:
         arguments.q = q;
         arguments.q_stride = stride;
         arguments.out = attended.data();
+        arguments.greatest = step.greatest(Row::attended);
         arguments.heads = spec.heads;
         arguments.most_tokens = step.limits.context;
         arguments.most_rows = X::records ? most : step.batch.most_rows;
-        arguments.threads = step.limits.threads;
+        arguments.threads = X::device ? 1 : step.limits.threads;
+        arguments.segments = step.limits.batch;
+        if constexpr (X::device && !X::records) arguments.invariant = step.kernels->device->invariant;
         if (state.tiers != nullptr) x.run(kv::Stage{state.tiers, state.index});
         typename Attention::Attend attending{arguments};
         exec::Buffer<float, X> partials(x, attending.partials_floats());
@@ -197,7 +237,11 @@ private:
         Input<X> mixed(x, {&w.o}, codes, codes == 0 ? 0 : step.rows, q_width);
         mixed.activations.tokens = step.rows;
         mixed.activations.floats = attended.data();
-        x.run(attention::Finish<typename Attention::Attend>{attending, mixed.activations});
+        mixed.activations.greatest = step.greatest(Row::attended);
+        // On a device, attention is one operation that finishes its own partial states.
+        if constexpr (!X::device) {
+            x.run(attention::Finish<typename Attention::Attend>{attending, mixed.activations});
+        }
         x.run(linear(step.kernels, mixed.activations, {{w.o, step.hidden, spec.hidden, true}}));
     }
 
@@ -206,11 +250,13 @@ private:
         const ModelSpec& spec = step.spec;
         const std::size_t most = step.limits.step_tokens;
         Input<X> normed(x, {&w.gate, &w.up}, most, step.rows, spec.hidden);
+        normed.activations.greatest = step.greatest(Row::normed);
         x.run(kernels::RmsNorm{step.kernels, step.hidden, w.mlp_norm, nullptr, spec.rms_epsilon,
                                normed.activations});
         // A row that goes through several experts holds an activation for each of them.
         const std::size_t blocks = std::max(spec.experts_used, 1u);
         Input<X> gated(x, {&w.down}, most * blocks, step.rows, spec.feed_forward);
+        gated.activations.greatest = step.greatest(Row::gated);
         x.run(kernels::GatedLinear{step.kernels, normed.activations, w.gate, w.up, gated.activations});
         x.run(linear(step.kernels, gated.activations, {{w.down, step.hidden, spec.hidden, true}}));
     }

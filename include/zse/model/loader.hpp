@@ -5,6 +5,7 @@
 #include <zse/exec/team.hpp>
 #include <zse/kernels/bind.hpp>
 #include <zse/memory/arena.hpp>
+#include <zse/model/device_windows.hpp>
 #include <zse/model/from_gguf.hpp>
 #include <zse/model/planner.hpp>
 #include <zse/model/weight_ring.hpp>
@@ -29,21 +30,31 @@ struct WeightArenas {
     memory::Arena staging;
 };
 
+/// Who computes with the weights.
+struct WeightBinding {
+    /// The kernels of a format that the policy holds, or null.
+    std::function<const kernels::MatrixKernels*(weights::Format)> matrix;
+    const kernels::RowKernels* rows = nullptr;
+    /// Where a device computes: how weights get there, and the windows for those in the host tier, if there are any.
+    Uploader* uploader = nullptr;
+    DeviceWindows* windows = nullptr;
+};
+
 /// The weights of a model, with kernels bound. Holds no file.
 ///
 /// An arena holds the vectors first and then one part for each thread. A part holds the thread's share of every matrix
 /// in the order in which a step reads them, so that a thread reads one stretch of memory from end to end. A layer in the
 /// disk tier is laid out alike in an image of its own, which is written once.
-template <class WeightPolicy>
+template <class WeightPolicy, class Target = OnHost>
 class LoadedWeights {
 public:
-    using Layout = WeightLayout<WeightPolicy>;
+    using Layout = WeightLayout<WeightPolicy, Target>;
 
     /// Reads every tensor on the team's threads. The arenas have exactly what the plan says; `control`
     /// has room for what ControlLayout counts.
     LoadedWeights(const io::Gguf& file, const ModelSpec& spec, const Placement& placement,
-                  WeightArenas arenas, memory::Carver& control, exec::Team& team, kernels::Isa isa,
-                  const LoadProgress& progress)
+                  WeightArenas arenas, memory::Carver& control, exec::Team& team,
+                  const WeightBinding& binding, const LoadProgress& progress)
         : gpu_(std::move(arenas.gpu)),
           host_(std::move(arenas.host)),
           layers_(control.take<LayerWeights>(spec.layers)) {
@@ -53,12 +64,12 @@ public:
                                                  control);
         }
         const Bytes total = gpu_.size() + host_.size() + Layout::bytes(spec, placement, memory::Tier::disk);
-        Loader loader{file, team, progress, isa, total, 0, pointers, {}};
+        Loader loader{file, team, progress, binding, gpu_.bytes(), total, 0, pointers, {}};
         memory::Carver gpu(gpu_.bytes());
         memory::Carver host(host_.bytes());
         memory::Carver& output = placement.of_output() == memory::Tier::gpu ? gpu : host;
         top_ = Layout::top(spec);
-        top_.rows = kernels::row_kernels(isa);
+        top_.rows = binding.rows;
         if (!spec.tied_output && !placement.disk_output) {
             loader.plan(host, top_.embedding, "token_embd.weight");
         }
@@ -79,6 +90,16 @@ public:
                     ring_->store_image();
                     continue;
                 }
+                if (binding.windows != nullptr && placement.of_layer(index) == memory::Tier::host) {
+                    const std::span<std::byte> bytes =
+                        host.take<std::byte>(Layout::layer_bytes(spec, formats));
+                    memory::Carver image(bytes);
+                    loader.plan_layer(image, spec, index, w);
+                    loader.place_matrices();
+                    move(w, bytes.data(), binding.windows->window(index - placement.disk_layers));
+                    binding.windows->add(bytes);
+                    continue;
+                }
                 loader.plan_layer(placement.of_layer(index) == memory::Tier::gpu ? gpu : host, spec, index,
                                   w);
                 resident.insert(resident.end(), loader.planned.begin(), loader.planned.end());
@@ -88,14 +109,14 @@ public:
         if (placement.disk_output) {
             const RingLayout& ring = ring_->layout();
             tiles_ = control.take<kernels::Matrix>(ring.output.count());
-            const auto parts = control.take<const std::byte*>(tiles_.size() * team.size());
+            const auto parts = control.take<const std::byte*>(tiles_.size() * loader.parts());
             loader.bind(top_.output, output_name);
             loader.bind(top_.embedding, "token_embd.weight");
             loader.store_tiles(*ring_, ring.output, top_.output, output_name, tiles_, parts);
             if (!spec.tied_output) {
                 // Rows of it are read one by one, so nobody needs its tiles as matrices.
                 std::vector<kernels::Matrix> passing(ring.embedding.count());
-                std::vector<const std::byte*> nowhere(passing.size() * team.size());
+                std::vector<const std::byte*> nowhere(passing.size() * loader.parts());
                 loader.store_tiles(*ring_, ring.embedding, top_.embedding, "token_embd.weight", passing,
                                    nowhere);
             }
@@ -110,6 +131,7 @@ public:
     }
 
     [[nodiscard]] const ModelWeights& top() const noexcept { return top_; }
+    [[nodiscard]] std::span<const LayerWeights> layers() const noexcept { return layers_; }
     [[nodiscard]] const LayerWeights& layer(std::uint32_t index) const noexcept { return layers_[index]; }
     /// The output matrix in pieces, one after the other, where it lies in the disk tier.
     [[nodiscard]] std::span<const kernels::Matrix> output_tiles() const noexcept { return tiles_; }
@@ -152,12 +174,60 @@ private:
         }
     }
 
+    /// Packs groups of rows of a tensor as a matrix holds them.
+    struct Packer {
+        const kernels::Matrix& matrix;
+        const std::byte* first;  ///< stored row that is the matrix's first
+        Bytes stored_row;
+        Bytes held_row;
+        Convert convert;
+        std::unique_ptr<std::byte[]> rows;  ///< 16 of each thread, converted
+
+        Packer(const kernels::Matrix& of, const io::TensorInfo& tensor, std::uint32_t first_row, unsigned threads)
+            : matrix(of), held_row(of.format.row_bytes(of.columns)) {
+            const weights::Format stored = *detail::format_of(tensor.type);
+            stored_row = stored.row_bytes(of.columns);
+            first = tensor.data.data() + first_row * stored_row;
+            convert = converter(stored, of.format);
+            if (convert != nullptr) rows.reset(new std::byte[threads * matrix.group_rows * held_row]);
+        }
+        void pack(std::size_t group, unsigned thread, std::byte* to) const noexcept {
+            const std::size_t row = group * matrix.group_rows;
+            const std::size_t count = std::min<std::size_t>(matrix.group_rows, matrix.rows - row);
+            const std::byte* from = first + row * stored_row;
+            if (convert == nullptr) {
+                return weights::pack(matrix.packing, matrix.format, matrix.columns, from, stored_row, count, to);
+            }
+            std::byte* const converted = rows.get() + thread * matrix.group_rows * held_row;
+            for (std::size_t r = 0; r < count; ++r) {
+                convert(from + r * stored_row, matrix.columns, converted + r * held_row);
+            }
+            weights::pack(matrix.packing, matrix.format, matrix.columns, converted, held_row, count, to);
+        }
+    };
+
+    /// A layer is computed with where it is not stored: at the same places behind another address.
+    static void move(LayerWeights& w, const std::byte* from, std::byte* to) {
+        const auto moved = [&](const std::byte* at) { return at == nullptr ? nullptr : to + (at - from); };
+        for (const float** vector : {&w.attention_norm, &w.mlp_norm, &w.q_bias, &w.k_bias, &w.v_bias}) {
+            *vector = reinterpret_cast<const float*>(moved(reinterpret_cast<const std::byte*>(*vector)));
+        }
+        for (kernels::Matrix* matrix : {&w.q, &w.k, &w.v, &w.o, &w.gate, &w.up, &w.down}) {
+            // The loader made these pointers.
+            for (std::size_t part = 0; part < matrix->part_count; ++part) {
+                auto& at = const_cast<const std::byte*&>(matrix->parts[part]);
+                at = moved(at);
+            }
+        }
+    }
+
     /// What is needed while tensors are read, and not afterwards.
     struct Loader {
         const io::Gguf& file;
         exec::Team& team;
         const LoadProgress& progress;
-        kernels::Isa isa;
+        const WeightBinding& binding;
+        std::span<const std::byte> gpu;  ///< the gpu tier's arena
         Bytes total;
         Bytes done;
         std::span<const std::byte*> pointers;  ///< to parts, those that are not given out yet
@@ -193,7 +263,12 @@ private:
         const float* place_floats(memory::Carver& carver, const std::string& name, std::uint64_t count) {
             const io::TensorInfo& tensor = detail::vector_tensor(file, name, count);
             const std::span<float> place = carver.take<float>(count);
-            std::memcpy(place.data(), tensor.data.data(), count * sizeof(float));
+            if (on_device(place.data())) {
+                upload(reinterpret_cast<std::byte*>(place.data()),
+                       tensor.data.first(count * sizeof(float)));
+            } else {
+                std::memcpy(place.data(), tensor.data.data(), count * sizeof(float));
+            }
             report(Layout::floats(count));
             return place.data();
         }
@@ -205,8 +280,8 @@ private:
                 {&carver, &matrix, &detail::matrix_tensor(file, name, matrix.rows, matrix.columns)});
         }
         void bind(kernels::Matrix& matrix, const std::string& name) {
-            matrix.part_count = team.size();
-            matrix.kernels = kernels::bind<WeightPolicy>(matrix.format, isa);
+            matrix.part_count = parts();
+            matrix.kernels = binding.matrix(matrix.format);
             if (matrix.kernels == nullptr) {
                 throw Error(ErrorCode::internal,
                             text("no kernels for ", weights::name(matrix.format), " in tensor ", name));
@@ -233,43 +308,65 @@ private:
 
         /// Gives what was planned its parts, in the order of reading, and packs it.
         void place_matrices() {
-            for (std::size_t part = 0; part < team.size(); ++part) {
+            for (std::size_t part = 0; part < parts(); ++part) {
                 for (std::size_t i = 0; i < planned.size(); ++i) {
-                    pointers[i * team.size() + part] =
+                    pointers[i * parts() + part] =
                         planned[i]
                             .carver->template take<std::byte>(planned[i].matrix->part_bytes(part))
                             .data();
                 }
             }
             for (std::size_t i = 0; i < planned.size(); ++i) {
-                planned[i].matrix->parts = pointers.data() + i * team.size();
+                planned[i].matrix->parts = pointers.data() + i * parts();
                 pack(*planned[i].matrix, *planned[i].tensor, planned[i].first_row);
             }
-            pointers = pointers.subspan(planned.size() * team.size());
+            pointers = pointers.subspan(planned.size() * parts());
+        }
+
+        /// A device reads a matrix as one.
+        [[nodiscard]] unsigned parts() const noexcept {
+            return binding.uploader == nullptr ? team.size() : 1;
+        }
+        [[nodiscard]] bool on_device(const void* at) const noexcept {
+            const auto* const byte = static_cast<const std::byte*>(at);
+            return binding.uploader != nullptr && byte >= gpu.data() && byte < gpu.data() + gpu.size();
+        }
+        void upload(std::byte* to, std::span<const std::byte> bytes) {
+            while (!bytes.empty()) {
+                const auto now = bytes.first(std::min<std::size_t>(bytes.size(), binding.uploader->piece_bytes()));
+                std::memcpy(binding.uploader->piece().data(), now.data(), now.size());
+                binding.uploader->send(to, now.size());
+                to += now.size();
+                bytes = bytes.subspan(now.size());
+            }
         }
 
         void pack(const kernels::Matrix& matrix, const io::TensorInfo& tensor, std::uint32_t first_row) {
-            const weights::PackedLayout layout = matrix.layout();
-            const weights::Format stored = *detail::format_of(tensor.type);
-            const Bytes stored_row = stored.row_bytes(matrix.columns);
-            const Bytes held_row = matrix.format.row_bytes(matrix.columns);
-            const Convert convert = converter(stored, matrix.format);
-            std::vector<std::vector<std::byte>> rows(convert == nullptr ? 0 : team.size());
-            for (auto& row : rows) row.resize(layout.rows * held_row);
-            team.for_each_in_parts(
-                [&](std::size_t part) { return matrix.part_groups(part); },
-                [&](std::size_t part, std::size_t item, unsigned thread) {
-                    const std::size_t first = (matrix.first_group(part) + item) * layout.rows;
-                    const std::size_t count = std::min<std::size_t>(layout.rows, matrix.rows - first);
-                    const std::byte* from = tensor.data.data() + (first_row + first) * stored_row;
-                    // The one place that writes through the pointers that kernels read.
-                    auto* to = const_cast<std::byte*>(matrix.group(part, item));
-                    if (convert == nullptr) return layout.pack(from, stored_row, count, to);
-                    for (std::size_t r = 0; r < count; ++r) {
-                        convert(from + r * stored_row, matrix.columns, rows[thread].data() + r * held_row);
-                    }
-                    layout.pack(rows[thread].data(), held_row, count, to);
-                });
+            const Packer packer(matrix, tensor, first_row, team.size());
+            // The one place that writes through the pointers that kernels read.
+            const auto place = [](const std::byte* at) { return const_cast<std::byte*>(at); };
+            if (!on_device(matrix.parts[0])) {
+                team.for_each_in_parts([&](std::size_t part) { return matrix.part_groups(part); },
+                                       [&](std::size_t part, std::size_t item, unsigned thread) {
+                                           packer.pack(matrix.first_group(part) + item, thread,
+                                                       place(matrix.group(part, item)));
+                                       });
+            } else {
+                const std::size_t at_once = binding.uploader->piece_bytes() / matrix.group_bytes();
+                if (at_once == 0) {
+                    throw Error(ErrorCode::unsupported,
+                                text("16 rows of a matrix with ", matrix.columns, " columns are ", matrix.group_bytes(),
+                                     " bytes; a GPU takes up to ", binding.uploader->piece_bytes()));
+                }
+                for (std::size_t first = 0; first < matrix.groups(); first += at_once) {
+                    const std::size_t count = std::min(at_once, matrix.groups() - first);
+                    std::byte* const piece = binding.uploader->piece().data();
+                    team.for_each(count, [&](std::size_t item, unsigned thread) {
+                        packer.pack(first + item, thread, piece + item * matrix.group_bytes());
+                    });
+                    binding.uploader->send(place(matrix.group(0, first)), count * matrix.group_bytes());
+                }
+            }
             file.release(tensor);  // its pages of the file would only be held twice
             report(matrix.bytes());
         }

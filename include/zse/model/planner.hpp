@@ -3,10 +3,12 @@
 #pragma once
 
 #include <zse/exec/captured.hpp>
+#include <zse/exec/cuda/executor.hpp>
 #include <zse/exec/recorder.hpp>
 #include <zse/kv/pool.hpp>
 #include <zse/memory/arena.hpp>
 #include <zse/memory/plan.hpp>
+#include <zse/model/device_layout.hpp>
 #include <zse/model/groups.hpp>
 #include <zse/model/llama.hpp>
 #include <zse/model/weight_ring.hpp>
@@ -52,8 +54,18 @@ constexpr std::string_view defect(const Limits& limits) noexcept {
     return {};
 }
 
+/// For whom a plan is made: the processor, or a device that the host feeds.
+struct OnHost {
+    using Recorder = exec::Recorder;
+    static constexpr weights::Packing packing = weights::Packing::cpu_r16k4;
+};
+struct OnDevice {
+    using Recorder = exec::cuda::DeviceRecorder;
+    static constexpr weights::Packing packing = weights::Packing::cuda_mma16;
+};
+
 /// The matrices that a policy holds for a model, and the bytes of all tensors, packed and padded to cache lines.
-template <class WeightPolicy>
+template <class WeightPolicy, class Target = OnHost>
 struct WeightLayout {
     static constexpr Bytes alignment = 64;
 
@@ -63,6 +75,7 @@ struct WeightLayout {
         m.rows = static_cast<std::uint32_t>(rows);
         m.columns = static_cast<std::uint32_t>(columns);
         m.format = WeightPolicy::held(stored, role);
+        m.packing = Target::packing;
         return m;
     }
     static constexpr LayerWeights layer(const ModelSpec& spec, const LayerFormats& f) noexcept {
@@ -129,6 +142,19 @@ struct WeightLayout {
         }
         return sum;
     }
+    /// On a device: two windows for layers whose weights lie in the host tier, one computed with while the next one comes.
+    static constexpr Bytes window_bytes(const ModelSpec& spec, const Placement& placement) noexcept {
+        return 2 * window_layer_bytes(spec, placement);
+    }
+    /// Of the largest such layer.
+    static constexpr Bytes window_layer_bytes(const ModelSpec& spec, const Placement& placement) noexcept {
+        Bytes most = 0;
+        for (std::uint32_t run = 0, first = 0; run < spec.run_count; first += spec.runs[run++].count) {
+            if (placement.weights_in(memory::Tier::host, first, spec.runs[run].count) == 0) continue;
+            most = std::max(most, layer_bytes(spec, spec.runs[run].formats));
+        }
+        return most;
+    }
     /// What the weights in the disk tier take there, and in memory on their way.
     static constexpr RingLayout ring(const ModelSpec& spec, const Placement& placement) noexcept {
         RingLayout ring;
@@ -147,17 +173,18 @@ struct WeightLayout {
 namespace detail {
 
 /// Stands in for weights and cache while a forward pass is recorded: shapes without bytes.
-template <class WeightPolicy>
+template <class WeightPolicy, class Target>
 struct PlannedWeights {
     const ModelSpec& spec;
 
     [[nodiscard]] constexpr ModelWeights top() const noexcept {
-        return WeightLayout<WeightPolicy>::top(spec);
+        return WeightLayout<WeightPolicy, Target>::top(spec);
     }
     [[nodiscard]] constexpr LayerWeights layer(std::uint32_t index) const noexcept {
-        return WeightLayout<WeightPolicy>::layer(spec, spec.run_of(index).formats);
+        return WeightLayout<WeightPolicy, Target>::layer(spec, spec.run_of(index).formats);
     }
     [[nodiscard]] constexpr WeightRing* ring() const noexcept { return nullptr; }
+    [[nodiscard]] constexpr DeviceWindows* windows() const noexcept { return nullptr; }
     [[nodiscard]] constexpr std::span<const kernels::Matrix> output_tiles() const noexcept { return {}; }
 };
 
@@ -245,7 +272,7 @@ struct ControlLayout {
 
 /// What an engine of these policies holds for a model within limits. `limits` are resolved and free of
 /// defects.
-template <class WeightPolicy, class Kv, class Attention>
+template <class WeightPolicy, class Kv, class Attention, class Target = OnHost>
 constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     using memory::Kind;
     using memory::Tier;
@@ -281,21 +308,37 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
         plan.add(group.tier, Kind::kv, old.bytes());
     }
 
-    exec::Recorder recorder;
-    Llama<Attention>::forward(recorder, spec, limits, detail::PlannedWeights<WeightPolicy>{spec},
+    constexpr bool on_device = Target::Recorder::device;
+    typename Target::Recorder recorder;
+    Llama<Attention>::forward(recorder, spec, limits, detail::PlannedWeights<WeightPolicy, Target>{spec},
                               detail::PlannedCache<Kv, Attention::cut>{spec, limits}, Batch{}, nullptr);
     plan.scratch_per_thread = recorder.thread_bytes();
 
+    using Layout = WeightLayout<WeightPolicy, Target>;
     for (const Tier tier : {Tier::gpu, Tier::host}) {
-        plan.add(tier, Kind::weights, WeightLayout<WeightPolicy>::bytes(spec, placement, tier));
+        plan.add(tier, Kind::weights, Layout::bytes(spec, placement, tier));
     }
-    const RingLayout ring = WeightLayout<WeightPolicy>::ring(spec, placement);
+    const RingLayout ring = Layout::ring(spec, placement);
     plan.add(Tier::disk, Kind::weights, ring.disk_bytes);
     plan.weights_staging = ring.staging_bytes();
     plan.add(Tier::host, Kind::staging, plan.weights_staging);
     const Tier compute = placement.of_compute();
-    plan.add(compute, Kind::scratch, recorder.shared_bytes() + limits.threads * recorder.thread_bytes());
-    plan.add(compute, Kind::logits, saturating_mul(limits.output_rows, spec.vocabulary) * sizeof(float));
+    const Bytes logits = saturating_mul(limits.output_rows, spec.vocabulary) * sizeof(float);
+    plan.add(compute, Kind::logits, logits);
+    if constexpr (on_device) {
+        const Bytes choosing =
+            exec::cuda::workspace_zeros + sampling::cuda::workspace_bytes(limits.output_rows, spec.vocabulary);
+        plan.scratch_per_thread = std::max(recorder.thread_bytes(), round_up(choosing, 64));
+        plan.add(compute, Kind::scratch, recorder.shared_bytes() + plan.scratch_per_thread);
+        plan.add(Tier::host, Kind::logits, logits);  // where tokens are chosen that the device does not choose
+        const DeviceLayout device(groups, limits);
+        plan.add(Tier::gpu, Kind::control, device.bytes());
+        plan.add(Tier::host, Kind::staging, device.host_bytes());
+        plan.add(Tier::gpu, Kind::staging, Layout::window_bytes(spec, placement));
+    } else {
+        plan.add(compute, Kind::scratch,
+                 recorder.shared_bytes() + limits.threads * recorder.thread_bytes());
+    }
     plan.add(Tier::host, Kind::sampling, sampling::scratch_bytes(spec.vocabulary));
     plan.add(Tier::host, Kind::page_tables, ControlLayout::page_table_bytes(groups, limits));
     plan.add(Tier::host, Kind::prompt_cache, groups.prompt_cache_bytes(limits));
@@ -305,7 +348,7 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     plan.add(Tier::host, Kind::tokenizer, spec.tokenizer_bytes);
     plan.add(Tier::host, Kind::control,
              ControlLayout::bytes(spec, limits, groups.count,
-                                  Llama<Attention>::operations(spec, limits) + ring.operations()) +
+                                  on_device ? 0 : Llama<Attention>::operations(spec, limits) + ring.operations()) +
                  ring.control_bytes(limits.threads));
     return plan;
 }

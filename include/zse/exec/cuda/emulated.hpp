@@ -5,6 +5,7 @@
 
 #include <zse/core/dtype.hpp>
 #include <zse/core/error.hpp>
+#include <zse/exec/cuda/shadow.hpp>
 #include <zse/exec/cuda/stream.hpp>
 
 #include <boost/context/fiber.hpp>
@@ -31,123 +32,9 @@ namespace zse::inline v1 {
 namespace exec {
 namespace cuda {
 
-/// In which order the threads that can go on do so: a correct kernel gives the same with all of them.
+/// In which order the blocks run, and those threads of a block that can go on: a correct kernel gives the same with all
+/// of them.
 enum class Order : std::uint8_t { ascending, descending, shuffled };
-
-namespace detail {
-
-/// What the bytes of shared memory have seen, and whether the next access is in order. Two accesses of which one writes
-/// have to be separated by a barrier of the block, or by one of the warp where both threads are of one.
-class Shadow {
-public:
-    /// A thread at a point in time.
-    struct Who {
-        unsigned thread;
-        std::uint32_t block_epoch;
-        std::uint32_t warp_epoch;
-    };
-
-    void begin(std::size_t bytes) {
-        cells_.assign(bytes, Cell{});
-        bytes_ = bytes;
-    }
-    void read(std::size_t at, std::size_t bytes, const Who& who) {
-        check(at, bytes, who, "reads");
-        for (Cell& cell : cells(at, bytes)) {
-            if (cell.pending) refuse(at, who, "reads what a copy that was not waited for is writing to");
-            if (!cell.written) refuse(at, who, "reads what no thread has written to");
-            if (!ordered(cell.writer, who)) race(at, who, "reads", cell.writer, "wrote");
-            note_reader(cell, who);
-        }
-    }
-    void write(std::size_t at, std::size_t bytes, const Who& who) {
-        claim(at, bytes, who);
-        for (Cell& cell : cells(at, bytes)) {
-            cell.written = true;
-            cell.pending = false;
-        }
-    }
-    /// A copy begins that will write at any time until it is waited for.
-    void begin_copy(std::size_t at, std::size_t bytes, const Who& who) {
-        claim(at, bytes, who);
-        for (Cell& cell : cells(at, bytes)) cell.pending = true;
-    }
-    void end_copy(std::size_t at, std::size_t bytes, const Who& who) {
-        for (Cell& cell : cells(at, bytes)) {
-            cell.writer = who;
-            cell.readers = Readers::none;
-            cell.written = true;
-            cell.pending = false;
-        }
-    }
-
-private:
-    enum class Readers : std::uint8_t { none, one, warp, several };
-    struct Cell {
-        Who writer{};
-        Who reader{};  ///< the latest
-        Readers readers = Readers::none;
-        bool written = false;
-        bool pending = false;
-    };
-
-    static bool ordered(const Who& before, const Who& now) noexcept {
-        if (before.thread == now.thread || before.block_epoch != now.block_epoch) return true;
-        return before.thread / warp_threads == now.thread / warp_threads &&
-               before.warp_epoch != now.warp_epoch;
-    }
-    static void note_reader(Cell& cell, const Who& who) noexcept {
-        const bool old = cell.readers == Readers::none || cell.reader.block_epoch != who.block_epoch;
-        if (old) {
-            cell.readers = Readers::one;
-        } else if (cell.reader.thread / warp_threads != who.thread / warp_threads) {
-            cell.readers = Readers::several;
-        } else if (cell.reader.thread != who.thread && cell.readers == Readers::one) {
-            cell.readers = Readers::warp;
-        }
-        cell.reader = who;
-    }
-    void claim(std::size_t at, std::size_t bytes, const Who& who) {
-        check(at, bytes, who, "writes");
-        for (Cell& cell : cells(at, bytes)) {
-            if (cell.pending) refuse(at, who, "writes where a copy that was not waited for writes");
-            if (cell.written && !ordered(cell.writer, who)) race(at, who, "writes", cell.writer, "wrote");
-            const bool now = cell.readers != Readers::none && cell.reader.block_epoch == who.block_epoch;
-            if (now) {
-                const bool same_warp = cell.reader.thread / warp_threads == who.thread / warp_threads;
-                const bool fine = (cell.readers == Readers::one && cell.reader.thread == who.thread) ||
-                                  (cell.readers != Readers::several && same_warp &&
-                                   cell.reader.warp_epoch != who.warp_epoch);
-                if (!fine) race(at, who, "writes", cell.reader, "read");
-            }
-            cell.writer = who;
-            cell.readers = Readers::none;
-        }
-    }
-    void check(std::size_t at, std::size_t bytes, const Who& who, const char* what) const {
-        if (at <= bytes_ && bytes <= bytes_ - at) return;
-        throw Error(ErrorCode::internal, text("thread ", who.thread, " ", what, " ", bytes, " bytes at ", at,
-                                              " of shared memory, which has ", bytes_));
-    }
-    std::span<Cell> cells(std::size_t at, std::size_t bytes) noexcept {
-        return std::span(cells_).subspan(at, bytes);
-    }
-    [[noreturn]] static void refuse(std::size_t at, const Who& who, const char* what) {
-        throw Error(ErrorCode::internal,
-                    text("thread ", who.thread, " ", what, ", at byte ", at, " of shared memory"));
-    }
-    [[noreturn]] static void race(std::size_t at, const Who& who, const char* what, const Who& other,
-                                  const char* other_what) {
-        throw Error(ErrorCode::internal,
-                    text("thread ", who.thread, " ", what, " byte ", at, " of shared memory, which thread ",
-                         other.thread, " ", other_what, " since the last barrier of both"));
-    }
-
-    std::vector<Cell> cells_;
-    std::size_t bytes_ = 0;
-};
-
-}  // namespace detail
 
 /// Runs the blocks of a kernel one after the other, their threads as fibers that give way at barriers. Throws internal,
 /// with the block and the thread, for a race in shared memory, an access out of bounds, a read of what nobody wrote, and
@@ -168,11 +55,15 @@ public:
                              " bytes of shared memory; a block has at most ", most_shared_bytes));
         }
         EmulatedBlock block(launch, order, seed);
+        std::vector<Index3> places;
         for (unsigned z = 0; z < launch.blocks.z; ++z) {
             for (unsigned y = 0; y < launch.blocks.y; ++y) {
-                for (unsigned x = 0; x < launch.blocks.x; ++x) block.run(kernel, {x, y, z});
+                for (unsigned x = 0; x < launch.blocks.x; ++x) places.push_back({x, y, z});
             }
         }
+        if (order == Order::descending) std::ranges::reverse(places);
+        if (order == Order::shuffled) block.shuffle(places);
+        for (const Index3 place : places) block.run(kernel, place);
     }
 
     /// What a block of the smallest supported GPU may ask for (compute capability 8.6 and 8.9: 99 KiB).
@@ -182,18 +73,21 @@ private:
     friend class EmulatedThread;
     using Fiber = boost::context::fiber;
 
-    enum class State : std::uint8_t { ready, at_block, at_warp, done };
+    /// A collective of the warp waits for all its lanes but, unlike sync_warp, orders no memory.
+    enum class State : std::uint8_t { ready, at_block, at_warp, at_collective, done };
     struct Lane {
         Fiber fiber;
         Fiber back;
         State state = State::ready;
-        std::uint32_t collectives = 0;  ///< of the warp, that this lane has reached
+        std::uint32_t collectives = 0;       ///< of the warp, that this lane has reached
+        std::uint32_t block_operations = 0;  ///< likewise
 #if defined(__SANITIZE_ADDRESS__)
         const void* stack_bottom = nullptr;
         std::size_t stack_size = 0;
         void* fake = nullptr;
 #endif
     };
+    struct Abandoned {};
     /// Room for the values that lanes show each other. A lane is at most one collective ahead of the others, so two
     /// are enough.
     struct Warp {
@@ -230,12 +124,7 @@ private:
         }
         for (;;) {
             bool moved = false;
-            if (order_ == Order::shuffled) {
-                for (std::size_t i = turn_.size() - 1; i > 0; --i) {
-                    random_ = random_ * 6364136223846793005u + 1442695040888963407u;
-                    std::swap(turn_[i], turn_[(random_ >> 33) % (i + 1)]);
-                }
-            }
+            if (order_ == Order::shuffled) shuffle(turn_);
             for (const unsigned i : turn_) {
                 if (lanes_[i].state != State::ready) continue;
                 resume(i);
@@ -246,20 +135,33 @@ private:
             if (!release()) return;
         }
     }
+    template <class E>
+    void shuffle(std::vector<E>& list) noexcept {
+        for (std::size_t i = list.size(); i-- > 1;) {
+            random_ = random_ * 6364136223846793005u + 1442695040888963407u;
+            std::swap(list[i], list[(random_ >> 33) % (i + 1)]);
+        }
+    }
     /// All threads wait or are done: lets go those whose barrier is complete. False where all are done.
     bool release() {
         bool any = false;
         for (std::size_t w = 0; w < warps_.size(); ++w) {
             const auto lanes = std::span(lanes_).subspan(w * warp_threads, warp_threads);
-            if (!std::ranges::all_of(lanes, [](const Lane& l) { return l.state == State::at_warp; }))
-                continue;
-            ++warps_[w].epoch;
+            const State state = lanes.front().state;
+            if (state != State::at_warp && state != State::at_collective) continue;
+            if (!std::ranges::all_of(lanes, [state](const Lane& l) { return l.state == state; })) continue;
+            if (state == State::at_warp) ++warps_[w].epoch;
             for (Lane& lane : lanes) lane.state = State::ready;
             any = true;
         }
         if (any) return true;
         if (std::ranges::all_of(lanes_, [](const Lane& l) { return l.state == State::done; })) return false;
         if (std::ranges::all_of(lanes_, [](const Lane& l) { return l.state == State::at_block; })) {
+            if (posted_ != 0) {
+                throw Error(
+                    ErrorCode::internal,
+                    text(posted_, " threads are at an operation of the block, the others at a barrier"));
+            }
             ++block_epoch_;
             for (Lane& lane : lanes_) lane.state = State::ready;
             return true;
@@ -271,11 +173,11 @@ private:
         throw Error(ErrorCode::internal,
                     text("threads wait for others that never come: at a barrier of the block, first thread ",
                          first(State::at_block), "; at one of their warp, first ", first(State::at_warp),
+                         "; at an operation of their warp, first ", first(State::at_collective),
                          "; done, first ", first(State::done)));
     }
 
     void resume(unsigned i) {
-        current_ = i;
         Lane& lane = lanes_[i];
 #if defined(__SANITIZE_ADDRESS__)
         void* fake = nullptr;
@@ -297,6 +199,17 @@ private:
 #else
         lane.back = std::move(lane.back).resume();
 #endif
+        if (abandoned_) throw Abandoned{};
+    }
+    /// Ends the threads that wait, after an error: they leave their kernel as an exception does. (Not by destroying their
+    /// fibers: the address sanitizer has to be told of every switch.)
+    void abandon() noexcept {
+        abandoned_ = true;
+        for (unsigned i = 0; i < lanes_.size(); ++i) {
+            while (lanes_[i].fiber) resume(i);
+        }
+        failure_ = nullptr;
+        abandoned_ = false;
     }
 
     [[nodiscard]] detail::Shadow::Who who(unsigned thread) const noexcept {
@@ -320,9 +233,12 @@ private:
     detail::Shadow shadow_;
     std::uint32_t block_epoch_ = 1;
     Index3 place_{};
-    unsigned current_ = 0;
     std::exception_ptr failure_;
-    std::vector<std::uint64_t> board_;  ///< what threads show the block, 8 bytes each
+    bool abandoned_ = false;
+    /// What threads show the block, 8 bytes each. A thread is at most one operation ahead of the others, so two are
+    /// enough.
+    std::array<std::vector<std::uint64_t>, 2> boards_;
+    unsigned posted_ = 0;  ///< threads that are at the current operation of the block
 #if defined(__SANITIZE_ADDRESS__)
     const void* host_bottom_ = nullptr;
     std::size_t host_size_ = 0;
@@ -342,30 +258,32 @@ public:
         static_assert(std::is_trivially_copyable_v<E>);
 
     public:
-        /// Stands for one element.
+        /// Stands for one element, until the end of the expression: where a GPU would copy the value into a variable, this
+        /// does not compile.
         class Element {
         public:
-            operator E() const {  // NOLINT(google-explicit-constructor): it is to be used as an E
-                block_->shadow_.read(at_, sizeof(E), block_->who(thread_));
-                E value;
-                std::memcpy(&value, block_->shared_.get() + at_, sizeof value);
-                return value;
-            }
-            Element& operator=(const E& value) {
+            // NOLINTNEXTLINE(google-explicit-constructor): it is to be used as an E
+            operator E() const&& { return value(); }
+            void operator=(const E& v) && {
                 block_->shadow_.write(at_, sizeof(E), block_->who(thread_));
-                std::memcpy(block_->shared_.get() + at_, &value, sizeof value);
-                return *this;
+                std::memcpy(block_->shared_.get() + at_, &v, sizeof v);
             }
-            Element& operator=(const Element& other) { return *this = static_cast<E>(other); }
-            Element(const Element&) = default;
+            void operator=(const Element& other) && { std::move(*this) = other.value(); }
+            void operator+=(const E& v) && { std::move(*this) = value() + v; }
+            void operator*=(const E& v) && { std::move(*this) = value() * v; }
+            Element(const Element&) = delete;
             ~Element() = default;
-            Element& operator+=(const E& value) { return *this = static_cast<E>(*this) + value; }
-            Element& operator*=(const E& value) { return *this = static_cast<E>(*this) * value; }
 
         private:
             friend class Shared;
             Element(EmulatedBlock* block, unsigned thread, std::size_t at) noexcept
                 : block_(block), thread_(thread), at_(at) {}
+            [[nodiscard]] E value() const {
+                block_->shadow_.read(at_, sizeof(E), block_->who(thread_));
+                E v;
+                std::memcpy(&v, block_->shared_.get() + at_, sizeof v);
+                return v;
+            }
             EmulatedBlock* block_;
             unsigned thread_;
             std::size_t at_;
@@ -388,6 +306,19 @@ public:
 
     private:
         friend class EmulatedThread;
+        /// An atomic operation; the old value.
+        template <class F>
+        std::uint32_t change(std::size_t i, const F& f) const {
+            static_assert(std::is_same_v<E, std::uint32_t>, "atomic operations take 32-bit numbers");
+            const std::size_t at = at_ + i * sizeof(E);
+            if (at + sizeof(E) > end_ || at % alignof(E) != 0) refuse(i);
+            block_->shadow_.atomic(at, sizeof(E), block_->who(thread_));
+            E old;
+            std::memcpy(&old, block_->shared_.get() + at, sizeof old);
+            const E now = f(old);
+            std::memcpy(block_->shared_.get() + at, &now, sizeof now);
+            return old;
+        }
         [[noreturn]] void refuse(std::size_t i) const {
             throw Error(ErrorCode::internal,
                         text("thread ", thread_, " uses element ", i, " of ", sizeof(E), " bytes at byte ",
@@ -447,52 +378,56 @@ public:
     }
     template <unsigned Threads, class V, class Op>
     V block_reduce(V v, Op op) {
-        expect_threads(Threads);
-        post(v);
-        V all = posted<V>(0);
-        for (unsigned i = 1; i < Threads; ++i) all = op(all, posted<V>(i));
-        sync();
-        return all;
+        const Board all = post<Threads>(
+            Threads, [&](Board board) { board.set(thread_, v); },
+            [&](Board board) {
+                V sum = board.get<V>(0);
+                for (unsigned i = 1; i < Threads; ++i) sum = op(sum, board.get<V>(i));
+                board.set(0, sum);
+            });
+        return all.get<V>(0);
     }
     template <unsigned Threads, class V>
     V block_scan(V v, V& total) {
-        expect_threads(Threads);
-        post(v);
-        V before{};
-        total = V{};
-        for (unsigned i = 0; i < Threads; ++i) {
-            if (i == thread_) before = total;
-            total = total + posted<V>(i);
-        }
-        sync();
-        return before;
+        const Board all = post<Threads>(
+            Threads + 1, [&](Board board) { board.set(thread_, v); },
+            [](Board board) {
+                V sum{};
+                for (unsigned i = 0; i < Threads; ++i) {
+                    const V mine = board.get<V>(i);
+                    board.set(i, sum);
+                    sum = sum + mine;
+                }
+                board.set(Threads, sum);
+            });
+        total = all.get<V>(Threads);
+        return all.get<V>(thread_);
     }
     template <unsigned Threads, unsigned Items, class K, class V>
     void block_sort_descending(K (&keys)[Items], V (&values)[Items]) {
-        expect_threads(Threads);
-        std::vector<std::pair<K, V>> all;
-        K mine_keys[Items];
-        V mine_values[Items];
-        std::vector<std::array<K, Items>> every_keys(Threads);
-        std::vector<std::array<V, Items>> every_values(Threads);
-        for (unsigned item = 0; item < Items; ++item) {
-            mine_keys[item] = keys[item];
-            mine_values[item] = values[item];
-            post(mine_keys[item]);
-            for (unsigned i = 0; i < Threads; ++i) every_keys[i][item] = posted<K>(i);
-            sync();
-            post(mine_values[item]);
-            for (unsigned i = 0; i < Threads; ++i) every_values[i][item] = posted<V>(i);
-            sync();
-        }
-        for (unsigned i = 0; i < Threads; ++i) {
-            for (unsigned item = 0; item < Items; ++item)
-                all.emplace_back(every_keys[i][item], every_values[i][item]);
-        }
-        std::ranges::stable_sort(all, [](const auto& a, const auto& b) { return a.first > b.first; });
-        for (unsigned item = 0; item < Items; ++item) {
-            keys[item] = all[std::size_t{thread_} * Items + item].first;
-            values[item] = all[std::size_t{thread_} * Items + item].second;
+        constexpr std::size_t count = std::size_t{Threads} * Items;
+        const std::size_t first = std::size_t{thread_} * Items;
+        const Board all = post<Threads>(
+            count * 2,
+            [&](Board board) {
+                for (std::size_t i = 0; i < Items; ++i) {
+                    board.set(first + i, keys[i]);
+                    board.set(count + first + i, values[i]);
+                }
+            },
+            [](Board board) {
+                std::vector<std::pair<K, V>> pairs(count);
+                for (std::size_t i = 0; i < count; ++i) pairs[i] = {board.get<K>(i), board.get<V>(count + i)};
+                std::ranges::stable_sort(pairs,
+                                         [](const auto& a, const auto& b) { return a.first > b.first; });
+                for (std::size_t i = 0; i < count; ++i) {
+                    board.set(i, pairs[i].first);
+                    board.set(count + i, pairs[i].second);
+                }
+            });
+        for (std::size_t i = 0; i < Items; ++i) {
+            keys[i] = all.get<K>(first + i);
+            values[i] = all.get<V>(count + first + i);
         }
     }
 
@@ -505,9 +440,21 @@ public:
     V load_once(const V* p) const {
         return load(p);
     }
+    template <class V>
+    V load_fresh(const V* p) const {
+        return load(p);
+    }
     float atomic_add(float* p, float v) const noexcept { return std::exchange(*p, *p + v); }
     std::uint32_t atomic_add(std::uint32_t* p, std::uint32_t v) const noexcept {
         return std::exchange(*p, *p + v);
+    }
+    template <class E>
+    std::uint32_t atomic_add(const Shared<E>& s, std::size_t i, std::uint32_t v) const {
+        return s.change(i, [v](E old) { return old + v; });
+    }
+    template <class E>
+    std::uint32_t atomic_or(const Shared<E>& s, std::size_t i, std::uint32_t v) const {
+        return s.change(i, [v](E old) { return old | v; });
     }
     std::uint32_t atomic_max(std::uint32_t* p, std::uint32_t v) const noexcept {
         return std::exchange(*p, std::max(*p, v));
@@ -537,33 +484,24 @@ public:
     }
 
     void mma(FragmentD& d, const FragmentA& a, const FragmentB& b) {
-        struct Both {
-            FragmentA a;
-            FragmentB b;
-        };
-        const Shown shown = show(Both{a, b});
-        const unsigned group = lane() / 4;
-        const unsigned column = lane() % 4 * 2;
-        for (unsigned i = 0; i < 4; ++i) {
-            const unsigned row = group + (i < 2 ? 0 : 8);
-            const unsigned col = column + i % 2;
-            float sum = d.values[i];
-            for (unsigned k = 0; k < 16; ++k) {
-                const unsigned pair = k % 8 / 2;
-                const Both of_a = shown.get<Both>(row % 8 * 4 + pair);
-                const Both of_b = shown.get<Both>(col * 4 + pair);
-                const std::uint32_t x = of_a.a.pairs[(row < 8 ? 0 : 1) + (k < 8 ? 0 : 2)];
-                const std::uint32_t y = of_b.b.pairs[k < 8 ? 0 : 1];
-                sum += k % 2 == 0 ? low(x) * low(y) : high(x) * high(y);
-            }
-            d.values[i] = sum;
-        }
+        multiply(d, a, b, [](std::uint32_t bits) { return static_cast<float>(half(bits)); });
+    }
+    FragmentD product(const FragmentA& a, const FragmentB& b) {
+        FragmentD d{};
+        mma(d, a, b);
+        return d;
+    }
+    void mma_bf16(FragmentD& d, const FragmentA& a, const FragmentB& b) {
+        multiply(d, a, b, [](std::uint32_t bits) { return std::bit_cast<float>(bits << 16); });
     }
     FragmentA ldmatrix(const Shared<Chunk>& row) { return load_matrices(row, false); }
     FragmentA ldmatrix_transposed(const Shared<Chunk>& row) { return load_matrices(row, true); }
 
     static std::uint32_t to_halves(float low, float high) noexcept {
         return f16(low).bits | static_cast<std::uint32_t>(f16(high).bits) << 16;
+    }
+    static std::uint32_t to_bfloats(float low, float high) noexcept {
+        return bf16(low).bits | static_cast<std::uint32_t>(bf16(high).bits) << 16;
     }
     static float low(std::uint32_t pair) noexcept { return static_cast<float>(half(pair & 0xffffu)); }
     static float high(std::uint32_t pair) noexcept { return static_cast<float>(half(pair >> 16)); }
@@ -581,6 +519,28 @@ public:
     static std::uint32_t e4m3_to_halves(std::uint16_t codes) noexcept {
         return to_halves(e4m3(codes & 0xffu), e4m3(static_cast<unsigned>(codes) >> 8));
     }
+    static float exp(float v) noexcept { return std::exp(v); }
+    static double log(double v) noexcept { return std::log(v); }
+    static std::uint32_t pick_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t selector) noexcept {
+        const std::uint64_t both = std::uint64_t{b} << 32 | a;
+        std::uint32_t picked = 0;
+        for (unsigned i = 0; i < 4; ++i) {
+            const unsigned from = selector >> (4 * i) & 7u;
+            picked |= static_cast<std::uint32_t>(both >> (8 * from) & 0xffu) << (8 * i);
+        }
+        return picked;
+    }
+    static std::uint32_t pick_bytes_or_signs(std::uint32_t a, std::uint32_t b,
+                                             std::uint32_t selector) noexcept {
+        std::uint32_t picked = pick_bytes(a, b, selector);
+        for (unsigned i = 0; i < 4; ++i) {
+            if ((selector >> (4 * i + 3) & 1u) == 0) continue;
+            const std::uint32_t ones = 0xffu << (8 * i);
+            picked = (picked >> (8 * i + 7) & 1u) != 0 ? picked | ones : picked & ~ones;
+        }
+        return picked;
+    }
+    static float nearest(float v) noexcept { return std::nearbyint(v); }
     static float exp2(float v) noexcept { return std::exp2(v); }
     static float log2(float v) noexcept { return std::log2(v); }
     static float rsqrt(float v) noexcept { return 1.0f / std::sqrt(v); }
@@ -602,31 +562,71 @@ private:
         EmulatedBlock::Warp& warp = block_->warps_[this->warp()];
         auto& room = warp.shown[block_->lanes_[thread_].collectives++ % 2];
         std::memcpy(room[lane()].data(), &v, sizeof v);
-        sync_warp();
+        block_->wait(thread_, EmulatedBlock::State::at_collective);
         return {&room};
     }
-    template <class V>
-    void post(const V& v) {
-        static_assert(sizeof(V) <= sizeof(std::uint64_t));
-        block_->board_.resize(block_->launch_.threads);
-        std::memcpy(&block_->board_[thread_], &v, sizeof v);
+    /// What the threads of the block showed in one operation.
+    struct Board {
+        std::uint64_t* slots;
+        template <class V>
+        [[nodiscard]] V get(std::size_t slot) const noexcept {
+            V v;
+            std::memcpy(&v, slots + slot, sizeof v);
+            return v;
+        }
+        template <class V>
+        void set(std::size_t slot, const V& v) const noexcept {
+            static_assert(sizeof(V) <= sizeof *slots && std::is_trivially_copyable_v<V>);
+            std::memcpy(slots + slot, &v, sizeof v);
+        }
+    };
+    /// Each thread fills in its part of the slots; the one that comes last does the work for all.
+    template <unsigned Threads, class Fill, class Work>
+    Board post(std::size_t slots, const Fill& fill, const Work& work) {
+        if (Threads != block_->launch_.threads) {
+            throw Error(ErrorCode::internal, text("an operation of ", Threads, " threads in a block of ",
+                                                  block_->launch_.threads));
+        }
+        auto& room = block_->boards_[block_->lanes_[thread_].block_operations++ % 2];
+        if (room.size() < slots) room.resize(slots);
+        const Board board{room.data()};
+        fill(board);
+        if (++block_->posted_ == Threads) {
+            work(board);
+            block_->posted_ = 0;
+        }
         sync();
-    }
-    template <class V>
-    V posted(unsigned thread) const noexcept {
-        V v;
-        std::memcpy(&v, &block_->board_[thread], sizeof v);
-        return v;
-    }
-    void expect_threads(unsigned threads) const {
-        if (threads == block_->launch_.threads) return;
-        throw Error(ErrorCode::internal,
-                    text("an operation of ", threads, " threads in a block of ", block_->launch_.threads));
+        return {room.data()};
     }
     void expect_aligned(const void* p, std::size_t alignment) const {
         if (reinterpret_cast<std::uintptr_t>(p) % alignment == 0) return;
         throw Error(ErrorCode::internal, text("thread ", thread_, " reads ", alignment,
                                               " bytes from an address that is no multiple of that"));
+    }
+    template <class Convert>
+    void multiply(FragmentD& d, const FragmentA& a, const FragmentB& b, const Convert& convert) {
+        struct Both {
+            FragmentA a;
+            FragmentB b;
+        };
+        const Shown shown = show(Both{a, b});
+        const unsigned group = lane() / 4;
+        const unsigned column = lane() % 4 * 2;
+        for (unsigned i = 0; i < 4; ++i) {
+            const unsigned row = group + (i < 2 ? 0 : 8);
+            const unsigned col = column + i % 2;
+            float sum = d.values[i];
+            for (unsigned k = 0; k < 16; ++k) {
+                const unsigned pair = k % 8 / 2;
+                const Both of_a = shown.get<Both>(row % 8 * 4 + pair);
+                const Both of_b = shown.get<Both>(col * 4 + pair);
+                const std::uint32_t x = of_a.a.pairs[(row < 8 ? 0 : 1) + (k < 8 ? 0 : 2)];
+                const std::uint32_t y = of_b.b.pairs[k < 8 ? 0 : 1];
+                const unsigned shift = k % 2 * 16;
+                sum += convert(x >> shift & 0xffffu) * convert(y >> shift & 0xffffu);
+            }
+            d.values[i] = sum;
+        }
     }
     FragmentA load_matrices(const Shared<Chunk>& row, bool transposed) {
         const Chunk mine = row[0];
@@ -683,10 +683,12 @@ void EmulatedBlock::run(const K& kernel, Index3 place) {
     for (auto& groups : copies_) groups.assign(1, {});
     for (Warp& warp : warps_) warp.epoch = 1;
     block_epoch_ = 1;
+    posted_ = 0;
     for (unsigned i = 0; i < launch_.threads; ++i) {
         Lane& lane = lanes_[i];
         lane.state = State::ready;
         lane.collectives = 0;
+        lane.block_operations = 0;
         const boost::context::stack_context stack = stacks_.allocate();
 #if defined(__SANITIZE_ADDRESS__)
         lane.stack_bottom = static_cast<const std::byte*>(stack.sp) - stack.size;
@@ -701,9 +703,9 @@ void EmulatedBlock::run(const K& kernel, Index3 place) {
                                self.back = std::move(back);
                                try {
                                    EmulatedThread thread(*this, i);
-                                   kernel(thread);
-                               } catch (const boost::context::detail::forced_unwind&) {
-                                   throw;
+                                   if (!abandoned_) kernel(thread);
+                               } catch (const Abandoned&) {
+                                   // The error that it ends for is known.
                                } catch (...) {
                                    failure_ = std::current_exception();
                                }
@@ -717,9 +719,12 @@ void EmulatedBlock::run(const K& kernel, Index3 place) {
     try {
         schedule();
     } catch (const Error& error) {
-        for (Lane& lane : lanes_) lane.fiber = Fiber();
+        abandon();
         throw Error(error.code(),
                     text("block (", place.x, ", ", place.y, ", ", place.z, "): ", error.what()));
+    } catch (...) {
+        abandon();
+        throw;
     }
     for (std::size_t i = 0; i < copies_.size(); ++i) {
         for (const auto& group : copies_[i]) {
@@ -737,6 +742,10 @@ struct Emulated {
     static void launch(Stream& stream, const K& kernel) noexcept {
         const Launch l = kernel.launch();
         if (stream.failed() || l.blocks.x == 0 || l.blocks.y == 0 || l.blocks.z == 0) return;
+        if (stream.recording() != nullptr) {
+            stream.recording()->push_back([kernel](Stream& later) { launch(later, kernel); });
+            return;
+        }
         try {
             stream.count();
             EmulatedBlock::run_grid(kernel);

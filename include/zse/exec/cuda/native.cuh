@@ -2,8 +2,10 @@
 // The vocabulary of kernels on a GPU: CUB and PTX behind it. Only nvcc reads this.
 #pragma once
 
+#include <zse/exec/cuda/budget.hpp>
 #include <zse/exec/cuda/stream.hpp>
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 #include <cuda_runtime.h>
@@ -132,8 +134,25 @@ public:
             return load(p);
         }
     }
+    template <class V>
+    ZSE_DEVICE V load_fresh(const V* p) const {
+        static_assert(sizeof(V) == 4 || sizeof(V) == 8 || sizeof(V) == 16);
+        if constexpr (sizeof(V) == 16) {
+            return __builtin_bit_cast(V, __ldcg(reinterpret_cast<const uint4*>(p)));
+        } else if constexpr (sizeof(V) == 8) {
+            return __builtin_bit_cast(V, __ldcg(reinterpret_cast<const uint2*>(p)));
+        } else {
+            return __builtin_bit_cast(V, __ldcg(reinterpret_cast<const unsigned*>(p)));
+        }
+    }
     ZSE_DEVICE float atomic_add(float* p, float v) const { return atomicAdd(p, v); }
     ZSE_DEVICE std::uint32_t atomic_add(std::uint32_t* p, std::uint32_t v) const { return atomicAdd(p, v); }
+    ZSE_DEVICE std::uint32_t atomic_add(Shared<std::uint32_t> s, std::size_t i, std::uint32_t v) const {
+        return atomicAdd(s.first + i, v);
+    }
+    ZSE_DEVICE std::uint32_t atomic_or(Shared<std::uint32_t> s, std::size_t i, std::uint32_t v) const {
+        return atomicOr(s.first + i, v);
+    }
     ZSE_DEVICE std::uint32_t atomic_max(std::uint32_t* p, std::uint32_t v) const { return atomicMax(p, v); }
 
     ZSE_DEVICE void copy_async(Shared<Chunk> to, const void* from, bool valid = true) const {
@@ -152,6 +171,24 @@ public:
         asm volatile(
             "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
             "{%0, %1, %2, %3};"
+            : "+f"(d.values[0]), "+f"(d.values[1]), "+f"(d.values[2]), "+f"(d.values[3])
+            : "r"(a.pairs[0]), "r"(a.pairs[1]), "r"(a.pairs[2]), "r"(a.pairs[3]), "r"(b.pairs[0]),
+              "r"(b.pairs[1]));
+    }
+    ZSE_DEVICE FragmentD product(const FragmentA& a, const FragmentB& b) const {
+        FragmentD d;
+        asm volatile(
+            "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+            "{%10, %10, %10, %10};"
+            : "=f"(d.values[0]), "=f"(d.values[1]), "=f"(d.values[2]), "=f"(d.values[3])
+            : "r"(a.pairs[0]), "r"(a.pairs[1]), "r"(a.pairs[2]), "r"(a.pairs[3]), "r"(b.pairs[0]),
+              "r"(b.pairs[1]), "f"(0.0f));
+        return d;
+    }
+    ZSE_DEVICE void mma_bf16(FragmentD& d, const FragmentA& a, const FragmentB& b) const {
+        asm volatile(
+            "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
+            "%9}, {%0, %1, %2, %3};"
             : "+f"(d.values[0]), "+f"(d.values[1]), "+f"(d.values[2]), "+f"(d.values[3])
             : "r"(a.pairs[0]), "r"(a.pairs[1]), "r"(a.pairs[2]), "r"(a.pairs[3]), "r"(b.pairs[0]),
               "r"(b.pairs[1]));
@@ -176,6 +213,10 @@ public:
     ZSE_DEVICE static std::uint32_t to_halves(float low, float high) {
         return bits(__floats2half2_rn(low, high));
     }
+    ZSE_DEVICE static std::uint32_t to_bfloats(float low, float high) {
+        const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+        return reinterpret_cast<const std::uint32_t&>(pair);
+    }
     ZSE_DEVICE static float low(std::uint32_t pair) { return __low2float(halves(pair)); }
     ZSE_DEVICE static float high(std::uint32_t pair) { return __high2float(halves(pair)); }
     ZSE_DEVICE static std::uint32_t half_fma(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
@@ -191,6 +232,18 @@ public:
         const __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2(codes, __NV_E4M3);
         return pair.x | static_cast<std::uint32_t>(pair.y) << 16;
     }
+    ZSE_DEVICE static std::uint32_t pick_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
+        return __byte_perm(a, b, selector);
+    }
+    ZSE_DEVICE static std::uint32_t pick_bytes_or_signs(std::uint32_t a, std::uint32_t b,
+                                                        std::uint32_t selector) {
+        std::uint32_t r;
+        asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(selector));
+        return r;
+    }
+    ZSE_DEVICE static float nearest(float v) { return rintf(v); }
+    ZSE_DEVICE static float exp(float v) { return ::expf(v); }
+    ZSE_DEVICE static double log(double v) { return ::log(v); }
     ZSE_DEVICE static float exp2(float v) {
         float r;
         asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
@@ -211,17 +264,6 @@ private:
     }
 };
 
-/// Blocks of a kernel that share a multiprocessor at least: what bounds its registers. A kernel may state
-/// `blocks_per_sm`.
-template <class K>
-constexpr unsigned blocks_per_sm() noexcept {
-    if constexpr (requires { K::blocks_per_sm; }) {
-        return K::blocks_per_sm;
-    } else {
-        return 1;
-    }
-}
-
 template <Kernel K>
 __global__ void __launch_bounds__(K::threads, blocks_per_sm<K>())
     run_kernel(const __grid_constant__ K kernel) {
@@ -237,15 +279,12 @@ void Native::launch(Stream& stream, const K& kernel) noexcept {
     const Launch l = kernel.launch();
     if (stream.failed() || l.blocks.x == 0 || l.blocks.y == 0 || l.blocks.z == 0) return;
     if (l.shared_bytes > unasked_shared_bytes) {
-        // Once for the greatest so far; the call is cheap, and never made while a graph is captured the second time.
-        thread_local unsigned allowed = unasked_shared_bytes;
-        if (l.shared_bytes > allowed) {
-            const cudaError_t error = cudaFuncSetAttribute(
-                run_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(l.shared_bytes));
-            if (error != cudaSuccess) return stream.fail(static_cast<int>(error), cudaGetErrorString(error));
-            allowed = l.shared_bytes;
-        }
+        // Every time, since it belongs to a context, and a program may have several; it costs less than the launch.
+        const cudaError_t error = cudaFuncSetAttribute(
+            run_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(l.shared_bytes));
+        if (error != cudaSuccess) return stream.fail(static_cast<int>(error), cudaGetErrorString(error));
     }
+    stream.count();
     run_kernel<K><<<dim3(l.blocks.x, l.blocks.y, l.blocks.z), l.threads, l.shared_bytes,
                     static_cast<cudaStream_t>(stream.handle())>>>(kernel);
     const cudaError_t error = cudaGetLastError();

@@ -2,7 +2,7 @@
 // RMS norm of rows on a GPU, with the greatest magnitude of each result row beside it.
 #pragma once
 
-#include <zse/exec/cuda/thread.hpp>
+#include <zse/kernels/cuda/calls.hpp>
 
 namespace zse::inline v1 {
 namespace kernels {
@@ -13,39 +13,57 @@ namespace cuda {
 struct RmsNormKernel {
     static constexpr unsigned threads = 256;
 
-    const float* x = nullptr;             ///< `[rows, columns]`
-    const float* weight = nullptr;        ///< `[columns]`
-    const std::uint32_t* rows = nullptr;  ///< which rows of x, in order, or null: all
-    float* out = nullptr;                 ///< `[count, columns]`, dense
-    std::uint32_t* greatest = nullptr;  ///< `[count]`: the bits of the greatest magnitude of each row of out
-    std::uint32_t* clear = nullptr;     ///< `[2, stride]` likewise, of products to come, set to 0; or null
-    std::uint32_t clear_stride = 0;
-    std::uint32_t count = 0;
-    std::uint32_t columns = 0;
-    float epsilon = 0;
+    RmsNormCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{count, 1, 1}, threads, 0}; }
+    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{call.count, 1, 1}, threads, 0}; }
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
         const unsigned row = t.block().x;
-        const float* from = x + static_cast<std::size_t>(rows != nullptr ? rows[row] : row) * columns;
+        const std::size_t from_row = call.rows != nullptr ? call.rows[row] : row;
+        const float* from = call.x + from_row * call.columns;
+        float* to = call.out + static_cast<std::size_t>(row) * call.columns;
         float squares = 0;
-        for (unsigned i = t.thread(); i < columns; i += threads) squares += from[i] * from[i];
+        for (unsigned i = t.thread(); i < call.columns; i += threads) squares += from[i] * from[i];
         squares = t.template block_reduce<threads>(squares, exec::cuda::Sum{});
-        const float factor = t.rsqrt(squares / static_cast<float>(columns) + epsilon);
+        const float factor = t.rsqrt(squares / static_cast<float>(call.columns) + call.epsilon);
         float most = 0;
-        for (unsigned i = t.thread(); i < columns; i += threads) {
-            const float value = from[i] * factor * weight[i];
-            out[static_cast<std::size_t>(row) * columns + i] = value;
+        for (unsigned i = t.thread(); i < call.columns; i += threads) {
+            const float value = from[i] * factor * call.weight[i];
+            to[i] = value;
             most = exec::cuda::Greatest{}(most, value < 0 ? -value : value);
         }
         most = t.template block_reduce<threads>(most, exec::cuda::Greatest{});
         if (t.thread() != 0) return;
-        greatest[row] = __builtin_bit_cast(std::uint32_t, most);
-        if (clear == nullptr) return;
-        clear[row] = 0;
-        clear[clear_stride + row] = 0;
+        call.greatest[row] = __builtin_bit_cast(std::uint32_t, most);
+        if (call.clear == nullptr) return;
+        // Rows that the products to come raise: those of attention and of the gated feed-forward block.
+        call.clear[row] = 0;
+        call.clear[call.clear_stride + row] = 0;
+    }
+};
+
+/// gate = silu(gate) * up (Shazeer, arXiv 2002.05202). One block a row.
+struct SwigluKernel {
+    static constexpr unsigned threads = 256;
+
+    SwigluCall call;
+
+    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{call.tokens, 1, 1}, threads, 0}; }
+
+    template <class T>
+    ZSE_DEVICE void operator()(T& t) const {
+        constexpr float log2_e = 1.44269504f;
+        const std::size_t first = static_cast<std::size_t>(t.block().x) * call.columns;
+        float most = 0;
+        for (unsigned i = t.thread(); i < call.columns; i += threads) {
+            const float gate = call.gate[first + i];
+            const float value = gate / (1.0f + t.exp2(-gate * log2_e)) * call.up[first + i];
+            call.gate[first + i] = value;
+            most = exec::cuda::Greatest{}(most, value < 0 ? -value : value);
+        }
+        most = t.template block_reduce<threads>(most, exec::cuda::Greatest{});
+        if (t.thread() == 0) call.greatest[t.block().x] = __builtin_bit_cast(std::uint32_t, most);
     }
 };
 

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// The executor of a device, and the one that plans for it: operations are enqueued on a stream.
+#pragma once
+
+#include <zse/exec/cuda/runtime.hpp>
+#include <zse/exec/executor.hpp>
+#include <zse/exec/recorder.hpp>
+
+#include <algorithm>
+
+namespace zse::inline v1 {
+namespace exec {
+namespace cuda {
+
+/// An operation that launches kernels: in the order of the stream, with room for its partial results behind the scratch.
+// clang-format off
+template <class Op>
+concept DeviceOperation = requires(const Op& op, Stream& stream) {
+    { op.workspace_bytes() } noexcept -> std::convertible_to<Bytes>;
+    { op.enqueue(stream) } noexcept;
+};
+// clang-format on
+
+/// Plans as Recorder does, for a device: one workspace serves all operations, since they run one after the other.
+class DeviceRecorder {
+public:
+    static constexpr bool records = true;
+    static constexpr bool device = true;
+
+    constexpr Bytes allocate(Bytes bytes) { return layout_.allocate(bytes); }
+    constexpr void release(Bytes offset) noexcept { layout_.release(offset); }
+    template <class T>
+    constexpr T* at(Bytes) const noexcept {
+        return nullptr;
+    }
+    template <class Op>
+    constexpr void run(const Op& op) noexcept {
+        if constexpr (DeviceOperation<Op>) workspace_ = std::max(workspace_, op.workspace_bytes());
+    }
+
+    [[nodiscard]] constexpr Bytes shared_bytes() const noexcept { return layout_.peak(); }
+    [[nodiscard]] constexpr Bytes thread_bytes() const noexcept {
+        return round_up(workspace_, memory::ScratchLayout::alignment);
+    }
+
+private:
+    memory::ScratchLayout layout_;
+    Bytes workspace_ = 0;
+};
+
+/// Enqueues on a stream, over the scratch that the plan laid out. Operations of the host (pages that come from disk) wait
+/// for the stream and run at once.
+class DeviceExecutor {
+public:
+    static constexpr bool records = false;
+    static constexpr bool device = true;
+
+    DeviceExecutor(Runtime& runtime, Stream& stream, std::byte* scratch) noexcept
+        : runtime_(&runtime), stream_(&stream), scratch_(scratch) {}
+
+    Bytes allocate(Bytes bytes) { return layout_.allocate(bytes); }
+    void release(Bytes offset) noexcept { layout_.release(offset); }
+    template <class T>
+    T* at(Bytes offset) const noexcept {
+        return reinterpret_cast<T*>(scratch_ + offset);
+    }
+    /// Bytes of the scratch, without the workspace, that any step has used so far.
+    [[nodiscard]] Bytes used() const noexcept { return layout_.peak(); }
+
+    template <class Op>
+    void run(const Op& op) noexcept {
+        if constexpr (DeviceOperation<Op>) {
+            op.enqueue(*stream_);
+        } else {
+            runtime_->synchronise(*stream_);
+            if (stream_->failed()) return;
+            for (std::size_t item = 0; item < op.items(); ++item) op.run(item, Worker{0, nullptr});
+        }
+    }
+
+private:
+    Runtime* runtime_;
+    Stream* stream_;
+    std::byte* scratch_;
+    memory::ScratchLayout layout_;
+};
+
+}  // namespace cuda
+}  // namespace exec
+}  // namespace zse::inline v1

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// Activations in shared memory as operands of a tensor core, in one part or split into two.
+#pragma once
+
+#include <zse/kernels/cuda/fragment.hpp>
+
+namespace zse::inline v1 {
+namespace kernels {
+namespace cuda {
+
+/// Up to 64 rows of activations, brought into the range of halves by a power of two each (HalfRange) and written to
+/// shared memory as operands B of mma.m16n8k16: `[pairs of steps][fragment columns][4][16 bytes]`, so that a lane's
+/// operands of two steps are one load, and the loads of a warp are one stretch.
+///
+/// Where rows are split, token t has the fragment columns 2t, its value rounded to a half, and 2t + 1, the rest of
+/// that times split_rest: then lane l of a result has both sums of one token (values[0] and [1] of row l / 4, values[2] and
+/// [3] of row l / 4 + 8), and 22 bits of each activation take part. Else token t has column t, and 11 bits do. For
+/// bfloat16 the parts have 8 bits, and the rest is not scaled, as it needs no help to stay in range.
+///
+/// With `Sums`, the sums of the parts over each pair of steps (32 columns) follow: `[pairs][fragment columns]` float32.
+template <bool Bfloat, bool Sums>
+struct StagedRows {
+    const float* x = nullptr;                 ///< `[tokens, columns]`
+    const std::uint32_t* greatest = nullptr;  ///< `[tokens]`
+    std::uint32_t tokens = 0;
+    std::uint32_t columns = 0;
+    std::uint32_t width = 0;  ///< fragment columns, 2 to 64
+    bool split = false;
+
+    static constexpr unsigned pair_columns = 32;
+    static constexpr float rest = Bfloat ? 1.0f : split_rest;
+
+    /// Bytes of a pair of steps.
+    static constexpr unsigned pair_bytes(unsigned width) noexcept {
+        return width * (4 * sizeof(exec::cuda::Chunk) + (Sums ? sizeof(float) : 0));
+    }
+    /// Which chunk lane l loads for fragment column `column`.
+    ZSE_DEVICE static constexpr unsigned chunk_at(unsigned width, unsigned pair, unsigned column,
+                                                  unsigned l) noexcept {
+        return (pair * width + column) * 4 + l % 4;
+    }
+
+    /// Columns `first` to `first` + 32 * `pairs` of all rows, zeros past the end of rows. Threads of a block share the
+    /// work; all take part.
+    template <unsigned Threads, class T, class Chunks, class Floats>
+    ZSE_DEVICE void stage(T& t, unsigned first, unsigned pairs, const Chunks& chunks,
+                          const Floats& sums) const {
+        // Four lanes have the same token and, of each 8 columns, two neighbours each: one sector of memory.
+        const unsigned room = split ? width / 2 : width;  // places of tokens
+        unsigned shift = 0;
+        while ((1u << shift) < room) ++shift;
+        const unsigned quad = t.thread() % 4;
+        const unsigned token =
+            t.thread() / 4 % (1u << shift);  // the same in each turn: places divide Threads / 4
+        const bool inside = token < tokens;
+        const float* const from = x + static_cast<std::size_t>(inside ? token : 0) * columns;
+        const float up = HalfRange::of(inside ? t.load(greatest + token) : 0).up;
+        const unsigned turns = ((pairs << (shift + 2)) + Threads - 1) / Threads;
+        for (unsigned turn = 0; turn < turns; ++turn) {
+            const unsigned pair = (turn * Threads + t.thread()) >> (shift + 2);
+            float values[8];
+            read(t, from, first + pair * pair_columns + quad * 2, inside && pair < pairs, values);
+            write(t, pair, token, quad, pair < pairs && token < room, up, values, chunks, sums);
+        }
+    }
+
+private:
+    /// The values of one lane: two neighbours of every 8 columns.
+    template <class T>
+    ZSE_DEVICE void read(T& t, const float* from, unsigned column, bool inside, float (&values)[8]) const {
+        const bool aligned = columns % 2 == 0;
+        ZSE_UNROLL
+        for (unsigned i = 0; i < 4; ++i, column += 8) {
+            if (aligned) {
+                const bool valid = inside && column < columns;
+                const auto two = valid ? t.load(reinterpret_cast<const exec::cuda::HalfChunk*>(from + column))
+                                       : exec::cuda::HalfChunk{};
+                values[2 * i] = __builtin_bit_cast(float, two.words[0]);
+                values[2 * i + 1] = __builtin_bit_cast(float, two.words[1]);
+            } else {
+                values[2 * i] = inside && column < columns ? t.load(from + column) : 0.0f;
+                values[2 * i + 1] = inside && column + 1 < columns ? t.load(from + column + 1) : 0.0f;
+            }
+        }
+    }
+    template <class T, class Chunks, class Floats>
+    ZSE_DEVICE void write(T& t, unsigned pair, unsigned token, unsigned quad, bool inside, float up,
+                          float (&values)[8], const Chunks& chunks, const Floats& sums) const {
+        const unsigned parts = split ? 2 : 1;
+        float scale = up;
+        for (unsigned part = 0; part < parts; ++part, scale = rest) {
+            exec::cuda::Chunk chunk;
+            float sum = 0;
+            ZSE_UNROLL
+            for (unsigned i = 0; i < 4; ++i) {
+                float& a = values[2 * i];
+                float& b = values[2 * i + 1];
+                a *= scale;
+                b *= scale;
+                chunk.words[i] = Bfloat ? t.to_bfloats(a, b) : t.to_halves(a, b);
+                const float low = lower(t, chunk.words[i]);
+                const float high = upper(t, chunk.words[i]);
+                a -= low;
+                b -= high;
+                sum += low + high;
+            }
+            const unsigned column = token * parts + part;
+            if (inside) chunks[chunk_at(width, pair, column, quad)] = chunk;
+            if constexpr (Sums) {
+                sum += t.shuffle_xor(sum, 1);
+                sum += t.shuffle_xor(sum, 2);
+                if (inside && quad == 0) sums[pair * width + column] = sum;
+            }
+        }
+    }
+    template <class T>
+    ZSE_DEVICE static float lower(T& t, std::uint32_t pair) {
+        return Bfloat ? __builtin_bit_cast(float, pair << 16) : t.low(pair);
+    }
+    template <class T>
+    ZSE_DEVICE static float upper(T& t, std::uint32_t pair) {
+        return Bfloat ? __builtin_bit_cast(float, pair & 0xffff0000u) : t.high(pair);
+    }
+};
+
+}  // namespace cuda
+}  // namespace kernels
+}  // namespace zse::inline v1

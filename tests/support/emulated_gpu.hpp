@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host in the place of a GPU as an execution policy: whole engines whose kernels run block by block on fibers.
+#pragma once
+
+#include <zse/engine/cuda.hpp>
+#include <zse/exec/cuda/emulated_runtime.hpp>
+
+namespace support {
+
+template <class Numerics = zse::numerics::fast>
+struct emulated : zse::exec::cuda::DevicePolicy {
+    static constexpr bool invariant = Numerics::value;
+    static constexpr zse::policy::Sentence spelling{"support::emulated"};
+    static constexpr std::string_view name = "emulated";
+    using Launcher = zse::exec::cuda::Emulated;
+    static std::shared_ptr<zse::exec::cuda::Runtime> open(int /*device*/) {
+        return std::make_shared<zse::exec::cuda::EmulatedRuntime>();
+    }
+};
+using emulated_gpu = emulated<>;
+using emulated_invariant_gpu = emulated<zse::numerics::invariant>;
+
+}  // namespace support
