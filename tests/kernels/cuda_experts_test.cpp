@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A layer of experts on a GPU: near the same in double precision, for every codec, however tokens are spread over experts.
+// A layer of experts on a GPU: near the same in double precision, for every codec, however tokens are spread over
+// experts.
 // rows: 64
 // labels: cuda_host
 #include <zse/exec/cuda/emulated.hpp>
@@ -259,7 +260,10 @@ TEST(ExpertsCalls, ThatCannotBeServedFailTheStream) {
     call.columns = 64;
     Stream small;
     cuda::route_experts<Emulated>(small, call);
+    cuda::experts_gated<weights::q4_0, Emulated>(small, call);
+    cuda::experts_down<weights::q4_0, Emulated>(small, call);
     EXPECT_TRUE(small.failed());
+    EXPECT_EQ(small.kernels(), 0u);
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ constexpr bool is_fast(std::uint32_t dim) noexcept {
     using kv::cuda::kind;
     if (kind<K> == Kind::f32 || kind<V> == Kind::f32) return false;
     if (kind<K> == Kind::int4 && K::group < 32) return false;
-    return dim % K::group == 0 && dim % V::group == 0;
+    return dim % 32 == 0 && dim <= 256 && dim % K::group == 0 && dim % V::group == 0;
 }
 
 namespace detail {
@@ -74,8 +74,8 @@ struct AllFastKernels<K, V, Dims<Dim...>> {
     using type = typename Join<policy::List<>, typename FastKernels<K, V, Dim>::type...>::type;
 };
 template <class K, class V, unsigned Registers>
-using RowKernels =
-    policy::List<kv::cuda::AppendKernel<K, V, Registers>, ReferenceKernel<K, V, Registers>, MergeKernel<V, Registers>>;
+using RowKernels = policy::List<kv::cuda::AppendKernel<K, V, Registers>, ReferenceKernel<K, V, Registers>,
+                                MergeKernel<V, Registers>>;
 
 }  // namespace detail
 
@@ -129,8 +129,9 @@ private:
     }
     template <unsigned Dim>
     static void attend_few(exec::cuda::Stream& stream, const AttendCall& call) noexcept {
-        const auto rule = call.invariant ? SplitRule{invariant_splits, SplitRule::invariant_tiles}
-                                         : SplitRule{call.splits < 1 ? 1 : call.splits, SplitRule::fast_tiles};
+        const auto rule = call.invariant
+                              ? SplitRule{invariant_splits, SplitRule::invariant_tiles}
+                              : SplitRule{call.splits < 1 ? 1 : call.splits, SplitRule::fast_tiles};
         SplitRule fitting = rule;
         std::uint32_t parts = most_parts(call, fitting);
         while (needs_partials(call, parts) &&

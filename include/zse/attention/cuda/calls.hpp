@@ -18,8 +18,8 @@ struct AttendCall {
     const kv::Segment* segments = nullptr;  ///< `[segment_count]` in device memory
     std::uint32_t segment_count = 0;
     std::uint32_t rows = 0;
-    std::uint32_t most_rows = 0;    ///< of the longest segment
-    std::uint32_t most_tokens = 0;  ///< a bound of the longest context of this step
+    std::uint32_t most_rows = 0;                    ///< of the longest segment
+    std::uint32_t most_tokens = 0;                  ///< a bound of the longest context of this step
     const std::uint32_t* segment_of_row = nullptr;  ///< `[rows]`
     const std::uint32_t* positions = nullptr;       ///< `[rows]`
     std::uint32_t window = 0;                       ///< tokens that a row sees, itself included; 0: all
@@ -27,9 +27,10 @@ struct AttendCall {
     std::uint64_t q_stride = 0;                     ///< floats from row to row
     std::uint32_t heads = 0;
     float scale = 1;
-    float* out = nullptr;               ///< `[rows, heads, v_dim]`, dense
-    std::uint32_t* greatest = nullptr;  ///< `[rows]`, raised to the bits of the greatest magnitude of each row of out
-    float* partials = nullptr;          ///< partial states of split contexts
+    float* out = nullptr;  ///< `[rows, heads, v_dim]`, dense
+    std::uint32_t* greatest =
+        nullptr;                ///< `[rows]`, raised to the bits of the greatest magnitude of each row of out
+    float* partials = nullptr;  ///< partial states of split contexts
     std::uint64_t partials_floats = 0;
     std::uint32_t splits = 1;  ///< of one context, see splits(); 1: none
     bool invariant = false;    ///< the bits of a row depend on no other sequence, and `splits` is ignored
@@ -80,7 +81,8 @@ constexpr std::uint64_t partials_floats(std::uint32_t rows, std::uint32_t heads,
     const std::uint32_t tiles = invariant ? SplitRule::invariant_tiles : SplitRule::fast_tiles;
     const std::uint64_t possible = ceil_div(context, std::uint64_t{tiles} * TileWalk::tile_tokens);
     const std::uint64_t most = invariant ? invariant_splits : most_splits;
-    const std::uint64_t states = saturating_mul(saturating_mul(rows, heads), possible < most ? possible : most);
+    const std::uint64_t states =
+        saturating_mul(saturating_mul(rows, heads), possible < most ? possible : most);
     return saturating_mul(states, partial_floats(v_dim));
 }
 

@@ -27,7 +27,8 @@ struct DecodeKernel {
     static constexpr unsigned stages = 2;
     static constexpr unsigned warp_bytes = stages * (Layout::key_bytes + Layout::value_bytes);
     static constexpr unsigned block_bytes = 72 * 1024;
-    static constexpr unsigned warps = 4 * warp_bytes <= block_bytes ? 4 : (2 * warp_bytes <= block_bytes ? 2 : 1);
+    static constexpr unsigned warps =
+        4 * warp_bytes <= block_bytes ? 4 : (2 * warp_bytes <= block_bytes ? 2 : 1);
     static constexpr unsigned threads = warps * exec::cuda::warp_threads;
     static constexpr unsigned blocks_per_sm = 3;
 
@@ -77,7 +78,7 @@ private:
     static constexpr unsigned lane_tokens = 8;
     /// Wide heads leave no registers for queries: the warps of a block read the same ones, from behind their tiles, and
     /// loops over steps stay loops. So three blocks share a multiprocessor.
-    static constexpr bool wide = Dim >= 128;
+    static constexpr bool wide = Dim > 64;
     static constexpr unsigned query_chunks = wide ? KeyTile::steps * exec::cuda::warp_threads : 0;
     static_assert(sizeof(exec::cuda::FragmentA) == sizeof(exec::cuda::Chunk));
     struct Queries {
@@ -166,7 +167,8 @@ private:
         };
         const auto send_values = [&](unsigned stage) {
             if (next < end) {
-                TileCopy<K, V, Dim>::values(t, pages, place, walk.tile(next), values.from(stage * value_chunks));
+                TileCopy<K, V, Dim>::values(t, pages, place, walk.tile(next),
+                                            values.from(stage * value_chunks));
             }
             t.commit();
             next += warps;
@@ -243,8 +245,8 @@ private:
 
     /// Scores of tokens that a row does not see become -infinity.
     template <class T>
-    ZSE_DEVICE void mask(T& t, const Present& present, std::uint32_t lowest_position, std::uint32_t tile_token,
-                         const Lane& lane, float (&scores)[lane_tokens]) const {
+    ZSE_DEVICE void mask(T& t, const Present& present, std::uint32_t lowest_position,
+                         std::uint32_t tile_token, const Lane& lane, float (&scores)[lane_tokens]) const {
         // The same for all lanes of the warp: most tiles are seen as a whole.
         const std::uint32_t last = tile_token + Layout::tokens - 1;
         if (last <= lowest_position && present.all(tile_token, Layout::tokens) &&
@@ -303,8 +305,7 @@ private:
     }
 
     template <class T, class Shared>
-    ZSE_DEVICE static void add_values(T& t, Shared tile, const float (&weights)[lane_tokens],
-                                      Lane& lane) {
+    ZSE_DEVICE static void add_values(T& t, Shared tile, const float (&weights)[lane_tokens], Lane& lane) {
         exec::cuda::FragmentA a[ValueTile::products];
         ZSE_UNROLL
         for (unsigned stretch = 0; stretch < ValueTile::stretches; ++stretch) {
@@ -386,8 +387,8 @@ private:
                 store_output<V>(t, call, segment.first_row + row, head, value, sum);
                 continue;
             }
-            float* to = call.partials +
-                        PartialPlace::of(call, parts).at(call, t.block().z, row, head, t.block().x);
+            float* to =
+                call.partials + PartialPlace::of(call, parts).at(call, t.block().z, row, head, t.block().x);
             ZSE_UNROLL
             for (unsigned j = 0; j < value.registers; ++j) to[value.index(t.lane(), j)] = value.values[j];
             if (t.lane() == 0) {

@@ -23,7 +23,8 @@ struct HalfTile {
     static constexpr unsigned value_chunks = tokens * value_stride;
     static constexpr unsigned chunks = key_chunks + value_chunks;
 
-    static constexpr unsigned key_codes = Coded::k_code * tokens / Coded::chunk;  ///< chunks of codes in a tile
+    static constexpr unsigned key_codes =
+        Coded::k_code * tokens / Coded::chunk;  ///< chunks of codes in a tile
     static constexpr unsigned value_codes = Coded::v_code * tokens / Coded::chunk;
     static constexpr unsigned key_rounds = (key_codes + Threads - 1) / Threads;
     static constexpr unsigned value_rounds = (value_codes + Threads - 1) / Threads;
@@ -35,7 +36,8 @@ struct HalfTile {
     };
     struct Value {
         Chunk codes;
-        std::uint32_t scales[kv::cuda::kind<V> == kv::cuda::Kind::int4 && V::group == 16 ? 2 : 1];  ///< twice each
+        std::uint32_t
+            scales[kv::cuda::kind<V> == kv::cuda::Kind::int4 && V::group == 16 ? 2 : 1];  ///< twice each
         bool there;
     };
 
@@ -53,10 +55,11 @@ struct HalfTile {
         const unsigned within = column - page * page_row;
         key.codes = t.load_once(reinterpret_cast<const Chunk*>(head + row * page_row + within));
         if constexpr (kv::cuda::has_scales<K>) {
-            constexpr unsigned row_dims = kind_k == kv::cuda::Kind::int8 ? 4 : (kind_k == kv::cuda::Kind::int4 ? 8 : 1);
+            constexpr unsigned row_dims =
+                kind_k == kv::cuda::Kind::int8 ? 4 : (kind_k == kv::cuda::Kind::int4 ? 8 : 1);
             const unsigned group = row * row_dims / static_cast<unsigned>(K::group);
-            const std::byte* scales =
-                head + from.page_tokens() * (Coded::k_scales_of_token + group * 2) + within / Coded::piece * 2;
+            const std::byte* scales = head + from.page_tokens() * (Coded::k_scales_of_token + group * 2) +
+                                      within / Coded::piece * 2;
             if constexpr (kind_k == kv::cuda::Kind::fp8) {
                 key.scales[0] = t.load(reinterpret_cast<const Chunk*>(scales));
                 key.scales[1] = t.load(reinterpret_cast<const Chunk*>(scales) + 1);
@@ -98,7 +101,8 @@ struct HalfTile {
                 const std::uint32_t* scales = key.scales[0].words;
                 if constexpr (kind_k == kv::cuda::Kind::int8) {
                     eights[(row * 4 + b) * (key_stride * 2) + column] = {
-                        {t.half_mul(int8_pair(t, low), scales[0]), t.half_mul(int8_pair(t, high), scales[1])}};
+                        {t.half_mul(int8_pair(t, low), scales[0]),
+                         t.half_mul(int8_pair(t, high), scales[1])}};
                 } else {
                     constexpr auto group = static_cast<unsigned>(K::group);
                     const unsigned dim = row * 4 / (group / 2) * group + row * 4 % (group / 2) + b;
@@ -114,8 +118,8 @@ struct HalfTile {
     }
 
     template <class T>
-    ZSE_DEVICE static Value fetch_value(T& t, const HeadPages& from, const TilePlace& place, std::uint32_t tile,
-                                        unsigned round) {
+    ZSE_DEVICE static Value fetch_value(T& t, const HeadPages& from, const TilePlace& place,
+                                        std::uint32_t tile, unsigned round) {
         const unsigned x = round * Threads + t.thread();
         Value value{};
         const unsigned token = x / Coded::value_chunks;
@@ -126,8 +130,8 @@ struct HalfTile {
         const std::byte* head = address(place, page);
         const unsigned slot = token - page * from.page_tokens();
         const unsigned offset = x % Coded::value_chunks * Coded::chunk;
-        value.codes = t.load_once(
-            reinterpret_cast<const Chunk*>(head + from.page_tokens() * Coded::v_codes_of_token + slot * Coded::v_code + offset));
+        value.codes = t.load_once(reinterpret_cast<const Chunk*>(
+            head + from.page_tokens() * Coded::v_codes_of_token + slot * Coded::v_code + offset));
         if constexpr (kv::cuda::has_scales<V>) {
             ZSE_UNROLL
             for (unsigned i = 0; i < sizeof value.scales / sizeof value.scales[0]; ++i) {

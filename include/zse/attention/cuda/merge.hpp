@@ -102,11 +102,11 @@ private:
     ZSE_DEVICE const float* state(T& t, std::uint32_t row, std::uint32_t head, std::uint32_t index) const {
         if (index < call.extra_states) {
             const std::uint64_t batch_row = call.segments[t.block().z].first_row + row;
-            return call.extra + ((batch_row * call.heads + head) * call.extra_states + index) *
-                                    partial_floats(dim());
+            return call.extra +
+                   ((batch_row * call.heads + head) * call.extra_states + index) * partial_floats(dim());
         }
-        return call.partials + PartialPlace::of(call, parts).at(call, t.block().z, row, head,
-                                                                index - call.extra_states);
+        return call.partials +
+               PartialPlace::of(call, parts).at(call, t.block().z, row, head, index - call.extra_states);
     }
 };
 

@@ -49,10 +49,11 @@ struct PrefillKernel {
             lane.there[half] = item <= last_item;
             const std::uint32_t row = (lane.there[half] ? item : last_item) / call.group();
             lane.position[half] = segment.first_position + row;
-            lane.query[half] = call.q + (segment.first_row + row) * call.q_stride +
-                               static_cast<std::size_t>(t.block().y * call.group() +
-                                                        (lane.there[half] ? item : last_item) % call.group()) *
-                                   Dim;
+            lane.query[half] =
+                call.q + (segment.first_row + row) * call.q_stride +
+                static_cast<std::size_t>(t.block().y * call.group() +
+                                         (lane.there[half] ? item : last_item) % call.group()) *
+                    Dim;
         }
         load_queries(t, lane);
         walk_tiles(t, pages, walk, from, lane);
@@ -130,8 +131,8 @@ private:
     }
 
     template <class T>
-    ZSE_DEVICE void walk_tiles(T& t, const HeadPages& pages, const TileWalk& walk, std::uint32_t lowest_position,
-                               Lane& lane) const {
+    ZSE_DEVICE void walk_tiles(T& t, const HeadPages& pages, const TileWalk& walk,
+                               std::uint32_t lowest_position, Lane& lane) const {
         const auto tiles = t.template shared<Chunk>(0, stages * Tiles::chunks);
         if constexpr (!wide) {
             typename Tiles::Key keys[Tiles::key_rounds];
@@ -140,7 +141,8 @@ private:
                 const std::uint32_t tile = walk.tile(i);
                 const TilePlace place = TilePlace::of(t, pages, tile);
                 ZSE_UNROLL
-                for (unsigned r = 0; r < Tiles::key_rounds; ++r) keys[r] = Tiles::fetch_key(t, pages, place, r);
+                for (unsigned r = 0; r < Tiles::key_rounds; ++r)
+                    keys[r] = Tiles::fetch_key(t, pages, place, r);
                 ZSE_UNROLL
                 for (unsigned r = 0; r < Tiles::value_rounds; ++r) {
                     values[r] = Tiles::fetch_value(t, pages, place, tile, r);
@@ -217,8 +219,9 @@ private:
     }
 
     template <class T>
-    ZSE_DEVICE void mask(T& t, const Present& present, std::uint32_t lowest_position, std::uint32_t tile_token,
-                         const Lane& lane, exec::cuda::FragmentD (&d)[score_tiles]) const {
+    ZSE_DEVICE void mask(T& t, const Present& present, std::uint32_t lowest_position,
+                         std::uint32_t tile_token, const Lane& lane,
+                         exec::cuda::FragmentD (&d)[score_tiles]) const {
         const std::uint32_t last = tile_token + Tiles::tokens - 1;
         if (last <= lowest_position && present.all(tile_token, Tiles::tokens) &&
             tile_token >= first_seen(present.end - 1, call.window)) {
@@ -275,8 +278,8 @@ private:
     }
 
     template <class T>
-    ZSE_DEVICE void finish(T& t, const kv::Segment& segment, std::uint32_t first_item, std::uint32_t last_item,
-                           Lane& lane) const {
+    ZSE_DEVICE void finish(T& t, const kv::Segment& segment, std::uint32_t first_item,
+                           std::uint32_t last_item, Lane& lane) const {
         const auto results = t.template shared<float>(0, queries * Dim);
         float sum[2];
         ZSE_UNROLL

@@ -152,7 +152,8 @@ private:
                 const std::uint64_t head = second ? place.heads[1] : place.heads[0];
                 const unsigned group = x / Layout::scale_chunks;
                 const unsigned slot = second ? token - from.page_tokens() : token;
-                t.copy_async(to.from(x), at(head + from.page_tokens() * (part + group * 2) + slot * 2), head != 0);
+                t.copy_async(to.from(x), at(head + from.page_tokens() * (part + group * 2) + slot * 2),
+                             head != 0);
             }
         }
     }

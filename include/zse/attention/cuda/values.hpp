@@ -29,7 +29,8 @@ struct Values {
                                                                      : lane_bytes;
     static constexpr unsigned stretches = Layout::v_code / (8 * lane_bytes);
     /// Stretches between two scales.
-    static constexpr unsigned scale_stretches = Layout::v_groups == 0 ? stretches : stretches / Layout::v_groups;
+    static constexpr unsigned scale_stretches =
+        Layout::v_groups == 0 ? stretches : stretches / Layout::v_groups;
 
     /// Which dim column `column` of a tile of a stretch is.
     static constexpr unsigned dim(unsigned stretch, unsigned tile, unsigned column) noexcept {

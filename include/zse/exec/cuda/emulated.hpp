@@ -3,23 +3,15 @@
 // sometimes get wrong is an error here. For tests; a program that includes it links Boost.Context.
 #pragma once
 
-#include <zse/core/dtype.hpp>
 #include <zse/core/error.hpp>
-#include <zse/exec/cuda/shadow.hpp>
+#include <zse/exec/cuda/emulated_block.hpp>
+#include <zse/exec/cuda/emulated_numbers.hpp>
 #include <zse/exec/cuda/stream.hpp>
-
-#include <boost/context/fiber.hpp>
-#include <boost/context/pooled_fixedsize_stack.hpp>
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cmath>
 #include <cstring>
 #include <exception>
-#include <limits>
-#include <memory>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,221 +24,8 @@ namespace zse::inline v1 {
 namespace exec {
 namespace cuda {
 
-/// In which order the blocks run, and those threads of a block that can go on: a correct kernel gives the same with all
-/// of them.
-enum class Order : std::uint8_t { ascending, descending, shuffled };
-
-/// Runs the blocks of a kernel one after the other, their threads as fibers that give way at barriers. Throws internal,
-/// with the block and the thread, for a race in shared memory, an access out of bounds, a read of what nobody wrote, and
-/// for barriers that some threads of a warp or block never reach.
-class EmulatedBlock {
-public:
-    template <class K>
-    static void run_grid(const K& kernel, Order order = Order::ascending, std::uint64_t seed = 1) {
-        const Launch launch = kernel.launch();
-        if (launch.threads == 0 || launch.threads > K::threads || launch.threads % warp_threads != 0) {
-            throw Error(ErrorCode::internal,
-                        text("a launch of ", launch.threads, " threads; the kernel has at most ",
-                             unsigned{K::threads}, ", in whole warps"));
-        }
-        if (launch.shared_bytes > most_shared_bytes) {
-            throw Error(ErrorCode::internal,
-                        text("a launch with ", launch.shared_bytes,
-                             " bytes of shared memory; a block has at most ", most_shared_bytes));
-        }
-        EmulatedBlock block(launch, order, seed);
-        std::vector<Index3> places;
-        for (unsigned z = 0; z < launch.blocks.z; ++z) {
-            for (unsigned y = 0; y < launch.blocks.y; ++y) {
-                for (unsigned x = 0; x < launch.blocks.x; ++x) places.push_back({x, y, z});
-            }
-        }
-        if (order == Order::descending) std::ranges::reverse(places);
-        if (order == Order::shuffled) block.shuffle(places);
-        for (const Index3 place : places) block.run(kernel, place);
-    }
-
-    /// What a block of the smallest supported GPU may ask for (compute capability 8.6 and 8.9: 99 KiB).
-    static constexpr unsigned most_shared_bytes = 99 * 1024;
-
-private:
-    friend class EmulatedThread;
-    using Fiber = boost::context::fiber;
-
-    /// A collective of the warp waits for all its lanes but, unlike sync_warp, orders no memory.
-    enum class State : std::uint8_t { ready, at_block, at_warp, at_collective, done };
-    struct Lane {
-        Fiber fiber;
-        Fiber back;
-        State state = State::ready;
-        std::uint32_t collectives = 0;       ///< of the warp, that this lane has reached
-        std::uint32_t block_operations = 0;  ///< likewise
-#if defined(__SANITIZE_ADDRESS__)
-        const void* stack_bottom = nullptr;
-        std::size_t stack_size = 0;
-        void* fake = nullptr;
-#endif
-    };
-    struct Abandoned {};
-    /// Room for the values that lanes show each other. A lane is at most one collective ahead of the others, so two
-    /// are enough.
-    struct Warp {
-        std::uint32_t epoch = 1;
-        std::array<std::array<std::array<std::byte, 32>, warp_threads>, 2> shown{};
-    };
-    struct Copy {
-        std::byte* to;
-        std::size_t at;
-        const void* from;
-        bool valid;
-    };
-
-    EmulatedBlock(const Launch& launch, Order order, std::uint64_t seed)
-        : launch_(launch),
-          order_(order),
-          random_(seed | 1),
-          stacks_(stack_bytes),
-          lanes_(launch.threads),
-          warps_(launch.threads / warp_threads),
-          copies_(launch.threads),
-          turn_(launch.threads) {
-        // Aligned as on a GPU.
-        shared_.reset(
-            static_cast<std::byte*>(::operator new (launch.shared_bytes + 1, std::align_val_t{128})));
-    }
-
-    template <class K>
-    void run(const K& kernel, Index3 place);
-
-    void schedule() {
-        for (std::size_t i = 0; i < turn_.size(); ++i) {
-            turn_[i] = static_cast<unsigned>(order_ == Order::descending ? turn_.size() - 1 - i : i);
-        }
-        for (;;) {
-            bool moved = false;
-            if (order_ == Order::shuffled) shuffle(turn_);
-            for (const unsigned i : turn_) {
-                if (lanes_[i].state != State::ready) continue;
-                resume(i);
-                if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
-                moved = true;
-            }
-            if (moved) continue;
-            if (!release()) return;
-        }
-    }
-    template <class E>
-    void shuffle(std::vector<E>& list) noexcept {
-        for (std::size_t i = list.size(); i-- > 1;) {
-            random_ = random_ * 6364136223846793005u + 1442695040888963407u;
-            std::swap(list[i], list[(random_ >> 33) % (i + 1)]);
-        }
-    }
-    /// All threads wait or are done: lets go those whose barrier is complete. False where all are done.
-    bool release() {
-        bool any = false;
-        for (std::size_t w = 0; w < warps_.size(); ++w) {
-            const auto lanes = std::span(lanes_).subspan(w * warp_threads, warp_threads);
-            const State state = lanes.front().state;
-            if (state != State::at_warp && state != State::at_collective) continue;
-            if (!std::ranges::all_of(lanes, [state](const Lane& l) { return l.state == state; })) continue;
-            if (state == State::at_warp) ++warps_[w].epoch;
-            for (Lane& lane : lanes) lane.state = State::ready;
-            any = true;
-        }
-        if (any) return true;
-        if (std::ranges::all_of(lanes_, [](const Lane& l) { return l.state == State::done; })) return false;
-        if (std::ranges::all_of(lanes_, [](const Lane& l) { return l.state == State::at_block; })) {
-            if (posted_ != 0) {
-                throw Error(
-                    ErrorCode::internal,
-                    text(posted_, " threads are at an operation of the block, the others at a barrier"));
-            }
-            ++block_epoch_;
-            for (Lane& lane : lanes_) lane.state = State::ready;
-            return true;
-        }
-        const auto first = [&](State state) {
-            const auto found = std::ranges::find(lanes_, state, &Lane::state);
-            return found == lanes_.end() ? std::string("none") : text(found - lanes_.begin());
-        };
-        throw Error(ErrorCode::internal,
-                    text("threads wait for others that never come: at a barrier of the block, first thread ",
-                         first(State::at_block), "; at one of their warp, first ", first(State::at_warp),
-                         "; at an operation of their warp, first ", first(State::at_collective),
-                         "; done, first ", first(State::done)));
-    }
-
-    void resume(unsigned i) {
-        Lane& lane = lanes_[i];
-#if defined(__SANITIZE_ADDRESS__)
-        void* fake = nullptr;
-        __sanitizer_start_switch_fiber(&fake, lane.stack_bottom, lane.stack_size);
-        lane.fiber = std::move(lane.fiber).resume();
-        __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#else
-        lane.fiber = std::move(lane.fiber).resume();
-#endif
-    }
-    /// Gives way until the barrier is complete.
-    void wait(unsigned thread, State at) {
-        Lane& lane = lanes_[thread];
-        lane.state = at;
-#if defined(__SANITIZE_ADDRESS__)
-        __sanitizer_start_switch_fiber(&lane.fake, host_bottom_, host_size_);
-        lane.back = std::move(lane.back).resume();
-        __sanitizer_finish_switch_fiber(lane.fake, &host_bottom_, &host_size_);
-#else
-        lane.back = std::move(lane.back).resume();
-#endif
-        if (abandoned_) throw Abandoned{};
-    }
-    /// Ends the threads that wait, after an error: they leave their kernel as an exception does. (Not by destroying their
-    /// fibers: the address sanitizer has to be told of every switch.)
-    void abandon() noexcept {
-        abandoned_ = true;
-        for (unsigned i = 0; i < lanes_.size(); ++i) {
-            while (lanes_[i].fiber) resume(i);
-        }
-        failure_ = nullptr;
-        abandoned_ = false;
-    }
-
-    [[nodiscard]] detail::Shadow::Who who(unsigned thread) const noexcept {
-        return {thread, block_epoch_, warps_[thread / warp_threads].epoch};
-    }
-
-    static constexpr std::size_t stack_bytes = 128 * 1024;
-    struct Free {
-        void operator()(std::byte* at) const noexcept { ::operator delete (at, std::align_val_t{128}); }
-    };
-
-    Launch launch_;
-    Order order_;
-    std::uint64_t random_;
-    boost::context::pooled_fixedsize_stack stacks_;
-    std::vector<Lane> lanes_;
-    std::vector<Warp> warps_;
-    std::vector<std::vector<std::vector<Copy>>> copies_;  ///< `[thread][group]`, the last one open
-    std::vector<unsigned> turn_;
-    std::unique_ptr<std::byte[], Free> shared_;
-    detail::Shadow shadow_;
-    std::uint32_t block_epoch_ = 1;
-    Index3 place_{};
-    std::exception_ptr failure_;
-    bool abandoned_ = false;
-    /// What threads show the block, 8 bytes each. A thread is at most one operation ahead of the others, so two are
-    /// enough.
-    std::array<std::vector<std::uint64_t>, 2> boards_;
-    unsigned posted_ = 0;  ///< threads that are at the current operation of the block
-#if defined(__SANITIZE_ADDRESS__)
-    const void* host_bottom_ = nullptr;
-    std::size_t host_size_ = 0;
-#endif
-};
-
 /// One thread of a block on the host: see DeviceThread.
-class EmulatedThread {
+class EmulatedThread : public EmulatedNumbers {
 public:
     static constexpr bool emulated = true;
 
@@ -484,7 +263,7 @@ public:
     }
 
     void mma(FragmentD& d, const FragmentA& a, const FragmentB& b) {
-        multiply(d, a, b, [](std::uint32_t bits) { return static_cast<float>(half(bits)); });
+        multiply(d, a, b, [](std::uint32_t bits) { return low(bits); });
     }
     FragmentD product(const FragmentA& a, const FragmentB& b) {
         FragmentD d{};
@@ -497,71 +276,28 @@ public:
     FragmentA ldmatrix(const Shared<Chunk>& row) { return load_matrices(row, false); }
     FragmentA ldmatrix_transposed(const Shared<Chunk>& row) { return load_matrices(row, true); }
 
-    static std::uint32_t to_halves(float low, float high) noexcept {
-        return f16(low).bits | static_cast<std::uint32_t>(f16(high).bits) << 16;
-    }
-    static std::uint32_t to_bfloats(float low, float high) noexcept {
-        return bf16(low).bits | static_cast<std::uint32_t>(bf16(high).bits) << 16;
-    }
-    static float low(std::uint32_t pair) noexcept { return static_cast<float>(half(pair & 0xffffu)); }
-    static float high(std::uint32_t pair) noexcept { return static_cast<float>(half(pair >> 16)); }
-    static std::uint32_t half_fma(std::uint32_t a, std::uint32_t b, std::uint32_t c) noexcept {
-        // Exact in double, so rounded once.
-        return to_halves(once(double{low(a)} * double{low(b)} + double{low(c)}),
-                         once(double{high(a)} * double{high(b)} + double{high(c)}));
-    }
-    static std::uint32_t half_add(std::uint32_t a, std::uint32_t b) noexcept {
-        return to_halves(low(a) + low(b), high(a) + high(b));
-    }
-    static std::uint32_t half_mul(std::uint32_t a, std::uint32_t b) noexcept {
-        return to_halves(low(a) * low(b), high(a) * high(b));
-    }
-    static std::uint32_t e4m3_to_halves(std::uint16_t codes) noexcept {
-        return to_halves(e4m3(codes & 0xffu), e4m3(static_cast<unsigned>(codes) >> 8));
-    }
-    static float exp(float v) noexcept { return std::exp(v); }
-    static double log(double v) noexcept { return std::log(v); }
-    static std::uint32_t pick_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t selector) noexcept {
-        const std::uint64_t both = std::uint64_t{b} << 32 | a;
-        std::uint32_t picked = 0;
-        for (unsigned i = 0; i < 4; ++i) {
-            const unsigned from = selector >> (4 * i) & 7u;
-            picked |= static_cast<std::uint32_t>(both >> (8 * from) & 0xffu) << (8 * i);
-        }
-        return picked;
-    }
-    static std::uint32_t pick_bytes_or_signs(std::uint32_t a, std::uint32_t b,
-                                             std::uint32_t selector) noexcept {
-        std::uint32_t picked = pick_bytes(a, b, selector);
-        for (unsigned i = 0; i < 4; ++i) {
-            if ((selector >> (4 * i + 3) & 1u) == 0) continue;
-            const std::uint32_t ones = 0xffu << (8 * i);
-            picked = (picked >> (8 * i + 7) & 1u) != 0 ? picked | ones : picked & ~ones;
-        }
-        return picked;
-    }
-    static float nearest(float v) noexcept { return std::nearbyint(v); }
-    static float exp2(float v) noexcept { return std::exp2(v); }
-    static float log2(float v) noexcept { return std::log2(v); }
-    static float rsqrt(float v) noexcept { return 1.0f / std::sqrt(v); }
-
 private:
     /// What all lanes of the warp showed in one collective.
     struct Shown {
-        const std::array<std::array<std::byte, 32>, warp_threads>* values;
+        const EmulatedBlock::Shows* values;
+        /// In place, as a type that was shown.
+        template <class V>
+        [[nodiscard]] const V& at(unsigned lane) const noexcept {
+            return *std::launder(reinterpret_cast<const V*>((*values)[lane].bytes));
+        }
         template <class V>
         [[nodiscard]] V get(unsigned lane) const noexcept {
             V v;
-            std::memcpy(&v, (*values)[lane].data(), sizeof v);
+            std::memcpy(&v, (*values)[lane].bytes, sizeof v);
             return v;
         }
     };
     template <class V>
     Shown show(const V& v) {
-        static_assert(sizeof(V) <= 32 && std::is_trivially_copyable_v<V>);
+        static_assert(sizeof(V) <= sizeof(EmulatedBlock::Show) && std::is_trivially_copyable_v<V>);
         EmulatedBlock::Warp& warp = block_->warps_[this->warp()];
         auto& room = warp.shown[block_->lanes_[thread_].collectives++ % 2];
-        std::memcpy(room[lane()].data(), &v, sizeof v);
+        ::new (static_cast<void*>(room[lane()].bytes)) V(v);
         block_->wait(thread_, EmulatedBlock::State::at_collective);
         return {&room};
     }
@@ -605,27 +341,29 @@ private:
     }
     template <class Convert>
     void multiply(FragmentD& d, const FragmentA& a, const FragmentB& b, const Convert& convert) {
-        struct Both {
-            FragmentA a;
-            FragmentB b;
+        // Each lane converts what it holds, once for all that read it.
+        struct Floats {
+            float a[8];
+            float b[4];
         };
-        const Shown shown = show(Both{a, b});
+        Floats mine;
+        for (unsigned i = 0; i < 8; ++i) mine.a[i] = convert(a.pairs[i / 2] >> (i % 2 * 16) & 0xffffu);
+        for (unsigned i = 0; i < 4; ++i) mine.b[i] = convert(b.pairs[i / 2] >> (i % 2 * 16) & 0xffffu);
+        const Shown shown = show(mine);
         const unsigned group = lane() / 4;
         const unsigned column = lane() % 4 * 2;
-        for (unsigned i = 0; i < 4; ++i) {
-            const unsigned row = group + (i < 2 ? 0 : 8);
-            const unsigned col = column + i % 2;
-            float sum = d.values[i];
-            for (unsigned k = 0; k < 16; ++k) {
-                const unsigned pair = k % 8 / 2;
-                const Both of_a = shown.get<Both>(row % 8 * 4 + pair);
-                const Both of_b = shown.get<Both>(col * 4 + pair);
-                const std::uint32_t x = of_a.a.pairs[(row < 8 ? 0 : 1) + (k < 8 ? 0 : 2)];
-                const std::uint32_t y = of_b.b.pairs[k < 8 ? 0 : 1];
-                const unsigned shift = k % 2 * 16;
-                sum += convert(x >> shift & 0xffffu) * convert(y >> shift & 0xffffu);
+        for (unsigned high = 0; high < 2; ++high) {  // k 0 to 7, then 8 to 15
+            for (unsigned pair = 0; pair < 4; ++pair) {
+                const Floats& of_a = shown.at<Floats>(group * 4 + pair);
+                for (unsigned col = 0; col < 2; ++col) {
+                    const Floats& of_b = shown.at<Floats>((column + col) * 4 + pair);
+                    for (unsigned k = 0; k < 2; ++k) {
+                        const float y = of_b.b[2 * high + k];
+                        d.values[col] += of_a.a[4 * high + k] * y;
+                        d.values[2 + col] += of_a.a[4 * high + 2 + k] * y;
+                    }
+                }
             }
-            d.values[i] = sum;
         }
     }
     FragmentA load_matrices(const Shared<Chunk>& row, bool transposed) {
@@ -647,29 +385,6 @@ private:
             r.pairs[matrix] = first | second << 16;
         }
         return r;
-    }
-    static f16 half(std::uint32_t bits) noexcept {
-        return std::bit_cast<f16>(static_cast<std::uint16_t>(bits));
-    }
-    /// To float by rounding to odd, so that rounding the result to a half is rounding the double.
-    static float once(double v) noexcept {
-        auto f = static_cast<float>(v);
-        const double back = f;
-        if (back == v || !std::isfinite(f)) return f;
-        auto bits = std::bit_cast<std::uint32_t>(f);
-        if ((bits & 1u) == 0) {
-            const bool away = std::fabs(back) < std::fabs(v);
-            bits = away ? bits + 1 : bits - 1;
-        }
-        return std::bit_cast<float>(bits);
-    }
-    static float e4m3(unsigned code) noexcept {
-        const unsigned magnitude = code & 0x7fu;
-        if (magnitude == 0x7f) return std::numeric_limits<float>::quiet_NaN();
-        const float value = magnitude >= 8 ? std::ldexp(static_cast<float>(8 + magnitude % 8),
-                                                        static_cast<int>(magnitude / 8) - 10)
-                                           : std::ldexp(static_cast<float>(magnitude), -9);
-        return (code & 0x80u) != 0 ? -value : value;
     }
 
     EmulatedBlock* block_;

@@ -30,17 +30,18 @@ public:
     std::byte* take(memory::Tier tier, Bytes bytes) override {
         Bytes& taken = taken_[static_cast<std::size_t>(tier)];
         if (bytes > total_ - taken) {
-            throw Error(ErrorCode::out_of_memory, text("the device has ", total_ - taken, " bytes free, but ", bytes,
-                                                       " are needed; plan a shorter context or fewer bits"));
+            throw Error(ErrorCode::out_of_memory,
+                        text("the device has ", total_ - taken, " bytes free, but ", bytes,
+                             " are needed; plan a shorter context or fewer bits"));
         }
         auto* const base =
-            static_cast<std::byte*>(::operator new(bytes, std::align_val_t{memory::system_page}));
+            static_cast<std::byte*>(::operator new (bytes, std::align_val_t{memory::system_page}));
         std::memset(base, 0, bytes);
         taken += bytes;
         return base;
     }
     void give_back(memory::Tier tier, std::byte* base, Bytes bytes) noexcept override {
-        ::operator delete(base, std::align_val_t{memory::system_page});
+        ::operator delete (base, std::align_val_t{memory::system_page});
         taken_[static_cast<std::size_t>(tier)] -= bytes;
     }
 

@@ -2,6 +2,7 @@
 // A packed matrix as rows of halves, for a library's product where tokens are so many that reading them twice pays.
 #pragma once
 
+#include <zse/exec/cuda/stream.hpp>
 #include <zse/kernels/cuda/fragment.hpp>
 #include <zse/policy/list.hpp>
 

@@ -2,6 +2,7 @@
 // A layer of experts on a GPU: tokens are routed, each expert multiplies its own, and their results are added.
 #pragma once
 
+#include <zse/exec/cuda/stream.hpp>
 #include <zse/kernels/cuda/gated_tile.hpp>
 #include <zse/kernels/cuda/router.hpp>
 #include <zse/policy/list.hpp>
@@ -11,7 +12,8 @@ namespace kernels {
 namespace cuda {
 
 /// y[token] = sum over the token's experts of weight * down(silu(gate x) * (up x)). A matrix of experts is that of one
-/// expert after the other, each as weights::MmaLayout packs it.
+/// expert after the other, each as weights::MmaLayout packs it. Weights and activations are rounded to 11 bits for any
+/// number of tokens (see ProductTile), and the bits of a token's row depend on no other token.
 struct ExpertsCall {
     const std::byte* gate = nullptr;  ///< `[experts]` of `[inner, columns]`
     const std::byte* up = nullptr;    ///< likewise, of one codec
@@ -85,9 +87,10 @@ private:
     }
 };
 
-/// Tiles of the tokens of all experts, numbered so that nothing has to be counted: those of expert e, which has the sorted
-/// pairs from offsets[e] on, begin at number offsets[e] / Tokens + e. As floor(a / T) + 1 + floor((a + n) / T) - floor(a
-/// / T) >= ceil(n / T) for any a, the next expert's begin no earlier than they end; numbers in between have no tokens.
+/// Tiles of the tokens of all experts, numbered so that nothing has to be counted: those of expert e, which has the
+/// sorted pairs from offsets[e] on, begin at number offsets[e] / Tokens + e. For any a and n
+/// floor((a + n) / T) - floor(a / T) + 1 >= ceil(n / T), so the next expert's begin no earlier than they end; numbers in
+/// between have no tokens.
 template <unsigned Tokens>
 struct ExpertTiles {
     struct Tile {
@@ -99,7 +102,8 @@ struct ExpertTiles {
     static constexpr std::uint32_t most(std::uint32_t pairs, std::uint32_t experts) noexcept {
         return pairs / Tokens + experts;
     }
-    /// Every warp finds it by itself: as experts begin at ascending numbers, it counts those that begin at or before `number`.
+    /// Every warp finds it by itself: experts begin at ascending numbers, so it counts those that begin at or before
+    /// `number`.
     template <class T>
     ZSE_DEVICE static Tile find(T& t, const std::uint32_t* offsets, std::uint32_t experts, unsigned number) {
         std::uint32_t begun = 0;
@@ -237,6 +241,7 @@ void route_experts(exec::cuda::Stream& stream, const ExpertsCall& call) noexcept
 /// silu(gate x) * (up x) for the codec of gate and up, after route_experts.
 template <class Codec, class Launcher>
 void experts_gated(exec::cuda::Stream& stream, const ExpertsCall& call) noexcept {
+    if (stream.failed()) return;
     const ExpertsWorkspace w = ExpertsWorkspace::of(call);
     const auto launch = [&](auto kernel) {
         kernel.matrices = {call.gate, call.up, call.inner};
@@ -261,6 +266,7 @@ void experts_gated(exec::cuda::Stream& stream, const ExpertsCall& call) noexcept
 /// The products with down, for its codec, and their sums, after experts_gated.
 template <class Codec, class Launcher>
 void experts_down(exec::cuda::Stream& stream, const ExpertsCall& call) noexcept {
+    if (stream.failed()) return;
     const ExpertsWorkspace w = ExpertsWorkspace::of(call);
     const auto launch = [&](auto kernel) {
         kernel.matrix = call.down;

@@ -38,8 +38,8 @@ struct GatedTile {
             },
             row, tokens, sums);
     }
-    /// To rows `first_out` and on of `out`, `[_, rows]`, and their greatest magnitudes, which one atomic operation of a warp
-    /// raises for each token.
+    /// To rows `first_out` and on of `out`, `[_, rows]`, and their greatest magnitudes, unless null, which one atomic
+    /// operation of a warp raises for each token.
     template <class T, class Row>
     ZSE_DEVICE static void store(T& t, std::uint32_t rows, const HalfRows& x, const Row& row, unsigned tokens,
                                  const typename Tile::Sums& sums, unsigned first_out, float* out,
@@ -70,7 +70,7 @@ struct GatedTile {
                 for (unsigned mask = 4; mask < exec::cuda::warp_threads; mask *= 2) {
                     most = exec::cuda::Greatest{}(most, t.shuffle_xor(most, mask));
                 }
-                if (inside && t.lane() < 4) {
+                if (greatest != nullptr && inside && t.lane() < 4) {
                     t.atomic_max(greatest + first_out + token, __builtin_bit_cast(std::uint32_t, most));
                 }
             }

@@ -13,14 +13,14 @@ namespace cuda {
 namespace detail {
 
 /// The shapes for so many fragment columns: see SmallBatchShape. `InvariantTile` is for up to 4 tokens where bits must
-/// not depend on the batch: there and in the taller shapes two warps share the columns.
+/// not depend on the batch: there and in the taller shapes no warps share columns.
 template <bool Gated>
 struct SmallBatchShapes {
     using OneTile = SmallBatchShape<1, 8, Gated>;
-    using InvariantTile = SmallBatchShape<1, 2, Gated>;
+    using InvariantTile = SmallBatchShape<1, 1, Gated>;
     using TwoTiles = SmallBatchShape<2, 8, Gated>;
-    using FourTiles = SmallBatchShape<4, 2, Gated>;
-    using EightTiles = SmallBatchShape<8, 2, Gated>;
+    using FourTiles = SmallBatchShape<4, 1, Gated>;
+    using EightTiles = SmallBatchShape<8, 1, Gated>;
 };
 
 /// What a call asks of a small batch, whether plain or gated.

@@ -4,6 +4,7 @@
 
 #include <zse/kernels/cuda/calls.hpp>
 #include <zse/kernels/cuda/gated_tile.hpp>
+#include <zse/kernels/cuda/workspace.hpp>
 #include <zse/policy/list.hpp>
 
 namespace zse::inline v1 {
@@ -107,7 +108,7 @@ struct PrefillGatedKernel {
     std::uint32_t tokens = 0;
     HalfRows x;
     float* out = nullptr;                   ///< `[tokens, rows]`
-    std::uint32_t* out_greatest = nullptr;  ///< `[tokens]`
+    std::uint32_t* out_greatest = nullptr;  ///< `[tokens]`, or null
 
     [[nodiscard]] exec::cuda::Launch launch() const noexcept {
         return {{(tokens + Shape::tokens - 1) / Shape::tokens, Gated::tiles(matrices.rows), 1},
@@ -150,14 +151,11 @@ constexpr Bytes prefill_workspace_bytes(std::uint32_t columns, std::uint64_t tok
 
 namespace detail {
 
-/// A wide tile multiplies faster; below so many blocks (two for each of the 132 multiprocessors of an H200) the GPU
-/// is not full of them, and small ones are.
-inline constexpr std::uint64_t enough_blocks = 264;
-
+/// A wide tile multiplies faster, where there are enough for all of a GPU; where not, small ones are.
 template <class Kernel>
 bool fills_gpu(const Kernel& kernel) noexcept {
     const exec::cuda::Launch launch = kernel.launch();
-    return std::uint64_t{launch.blocks.x} * launch.blocks.y >= enough_blocks;
+    return std::uint64_t{launch.blocks.x} * launch.blocks.y >= Workspace::full;
 }
 
 /// The rows of a call as halves, in its workspace.

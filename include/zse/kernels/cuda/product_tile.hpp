@@ -31,10 +31,10 @@ struct TileShape {
     static_assert(groups % warps == 0, "warps fetch whole groups");
 };
 
-/// 128 rows by 128 tokens. A warp's 32 by 64 make 16 mma of 4 KiB of halves, so that a multiprocessor's shared memory
-/// (128 bytes a cycle) is read for half as long as its tensor cores (1024 multiplications a cycle) are busy, and what
-/// decoding costs is shared by 8 mma. Shared memory and registers let a multiprocessor of compute capability 8.0
-/// (164 KiB) or 9.0 hold two blocks.
+/// 128 rows by 128 tokens. For 16 columns a warp's 32 by 64 read 2 KiB of tokens for 16 mma of 2048 multiplications, so
+/// that the shared memory of a multiprocessor (128 bytes a cycle) is busy for half as long as its tensor cores (1024
+/// multiplications a cycle, compute capability 8.0), and what decoding an operand costs is shared by 8 mma. Shared
+/// memory and registers let a multiprocessor of compute capability 8.0 (164 KiB) or 9.0 hold two blocks.
 using WideTile = TileShape<4, 2, 2, 8, 2, 80 * 1024, 4>;
 /// 64 by 64, for products that would leave multiprocessors without a wide tile.
 using SmallTile = TileShape<2, 2, 2, 4, 4, 40 * 1024, 4>;
@@ -45,14 +45,14 @@ using NarrowTile = TileShape<4, 1, 2, 2, 4, 40 * 1024, 6>;
 /// Sums over the columns of a tile of weights times a tile of tokens.
 ///
 /// Weights are operands of mma as halves, their scales multiplied in: a weight is rounded once, to 11 bits, as
-/// activations are, and scales cost 4 multiplications an operand instead of 4 for each of its 8 products in float32. That
-/// holds for every codec, because codes are whole numbers up to 127 and scales are halves: code * scale is a half of full
-/// precision unless the scale is a subnormal, and then it is exact; q4_1's minimum is added in the same rounding. nf4's
-/// 1/127 is left to the end (`unit`). f32 and bf16 are rounded to halves; there and in all formats weights beyond 65504
-/// become infinite, and those below 2^-14 keep an absolute precision of 2^-25.
+/// activations are, and scales cost 4 multiplications an operand, not 4 for each of its 8 products in float32. That
+/// holds for every codec with scales: those and minima are halves, thus multiples of 2^-24, and codes are whole numbers,
+/// so scale * code (+ minimum, in the same rounding) is exact wherever a half has fewer than 11 bits. nf4's 1/127 is
+/// left to the end (`unit`). f32 and bf16 are rounded to halves, to 11 bits down to 2^-14 and to multiples of 2^-24
+/// below. Weights beyond 65504 become infinite.
 ///
-/// The order of summation over columns is the same for every shape, and an element of mma's result depends on its row and
-/// column only, so the sums of a token do not depend on the other tokens.
+/// The order of summation over columns is the same for every shape, and an element of mma's result depends on its row
+/// and column only, so the sums of a token do not depend on the other tokens.
 template <class Codec, class Shape>
 class ProductTile {
 public:
@@ -80,14 +80,15 @@ private:
     static_assert(Weights::slab_bytes % chunk == 0 && token_chunks % Shape::threads == 0);
     static_assert(Shape::threads % row_chunks == 0);
 
-    /// Behind the stages: where the groups of rows are, and at which chunk of x each token begins. Read for every slab, they
-    /// cost no registers, which are what bounds a warp's share of a tile.
+    /// Behind the stages: where the groups of rows are, and at which chunk of x each token begins. Read for every slab,
+    /// they cost no registers, which are what bounds a warp's share of a tile.
     static constexpr unsigned groups_at = stages * stage_chunks * chunk;
     static constexpr unsigned rows_at = groups_at + Shape::groups * sizeof(const std::byte*);
 
 public:
     static constexpr unsigned shared_bytes = rows_at + Shape::tokens * sizeof(std::uint32_t);
-    /// Where two stages do not fit as they should (f32, slabs of 128 columns), half as many blocks share a multiprocessor.
+    /// Where two stages do not fit as they should (f32, slabs of 128 columns), half as many blocks share a
+    /// multiprocessor.
     static constexpr unsigned blocks_per_sm =
         shared_bytes > Shape::shared_bytes ? Shape::blocks_per_sm / 2 : Shape::blocks_per_sm;
 

@@ -3,47 +3,21 @@
 #pragma once
 
 #include <zse/kernels/cuda/calls.hpp>
-#include <zse/kernels/cuda/staged_rows.hpp>
-#include <zse/kernels/cuda/workspace.hpp>
+#include <zse/kernels/cuda/small_batch_unit.hpp>
 
 namespace zse::inline v1 {
 namespace kernels {
 namespace cuda {
 
-/// How the 8 warps of a block share its work: `KWays` of them take turns at the columns of the same rows, the other ways
-/// are further rows. `Tiles` times 8 fragment columns are what the activations take.
-///
-/// What bounds few tokens is memory: at 4.8 TB/s and a latency of 700 ns, 25 KiB have to be under way on each of an H200's
-/// 132 multiprocessors. A lane therefore keeps a ring of loads of 16 bytes, and a warp one group of rows, so that even a
-/// matrix of 4096 rows makes 256 blocks. From two tiles on, two groups of rows share what is read of the activations
-/// (shared memory gives 128 bytes a cycle, a lane reads 16 bytes for two mma), and from four on blocks have 128 rows,
-/// because each of them reads all activations from the level-2 cache: 4 bytes of each token against 72 bytes of 4-bit
-/// weights for each column.
-template <unsigned Tiles, unsigned KWays, bool Gated>
-struct SmallBatchShape {
-    static constexpr unsigned threads = 256;
-    static constexpr unsigned warps = threads / exec::cuda::warp_threads;
-    static constexpr unsigned tiles = Tiles;
-    static constexpr unsigned k_ways = KWays;
-    static constexpr unsigned row_ways = warps / KWays;
-    static constexpr bool gated = Gated;
-    /// Groups of rows of a warp; of a gated product one of gate and the same of up.
-    static constexpr unsigned groups = Gated || Tiles > 1 ? 2 : 1;
-    static constexpr unsigned weight_rows = row_ways * groups * weights::MmaLayout::rows;
-    /// Rows of results that a block has.
-    static constexpr unsigned rows = Gated ? weight_rows / 2 : weight_rows;
-    static_assert(weight_rows <= Workspace::most_rows);
-};
-
 template <class Codec, class Shape_>
 struct SmallBatchKernel {
     using Shape = Shape_;
     using Weights = Fragment<Codec>;
-    using Rows = StagedRows<Weights::bfloat, Weights::has_minimum>;
+    using Product = UnitProduct<Codec, Shape>;
+    using Rows = typename Product::Rows;
     static constexpr unsigned threads = Shape::threads;
-    /// Three blocks of few tokens; what 8 tiles sum up takes half of the registers that two blocks leave. float32 is
-    /// there to compare with, and is no faster for more blocks.
-    static constexpr unsigned blocks_per_sm = Weights::split_values ? 1 : Shape::tiles * Shape::groups == 1 ? 3 : 2;
+    /// float32 is there to compare with, and is no faster for more blocks.
+    static constexpr unsigned blocks_per_sm = Weights::split_values ? 1 : Shape::blocks_per_sm;
 
     LinearCall::Output outputs[3];  ///< of a gated product: gate with what it writes, and the weights of up
     std::uint32_t count = 0;
@@ -93,24 +67,19 @@ struct SmallBatchKernel {
     }
 
 private:
-    using Sums = exec::cuda::FragmentD[Shape::groups][Shape::tiles];
-
-    /// Columns whose products are summed before their scale is applied: a block's, or a part of one.
-    static constexpr unsigned run_most = Shape::tiles == 8 ? 2 : 4;  // operands of a run are in registers
-    static constexpr unsigned run_steps = Weights::block_steps < run_most ? Weights::block_steps : run_most;
-    static constexpr unsigned dense_steps = 2;
-    static constexpr unsigned run = Weights::scaled ? run_steps : dense_steps;
-    static constexpr unsigned unit_pairs = Weights::unit_steps / 2;
+    using Sums = typename Product::Sums;
+    static constexpr unsigned unit_pairs = Product::unit_pairs;
 
     /// Loads of a lane that are under way, in units for each group. Registers are what bounds them.
     static constexpr unsigned unit_registers = Weights::unit_chunks * 4 + Weights::header_words;
-    static constexpr unsigned ring_registers = Shape::tiles <= 2 ? 40 : 28;
+    static constexpr unsigned ring_registers = Shape::tiles == 8 ? 30 : Shape::k_ways == 1 ? 60 : 40;
     static constexpr unsigned fitting = ring_registers / (unit_registers * Shape::groups);
     static constexpr unsigned least = unit_registers > 10 ? 1 : 2;
-    static constexpr unsigned ring = fitting < least ? least : fitting > 4 ? 4 : fitting;
+    static constexpr unsigned ring = fitting < least ? least : fitting > 6 ? 6 : fitting;
 
-    /// Activations that are staged at once, of a split: three blocks of so much fit into a multiprocessor.
-    static constexpr unsigned most_staged = 64 * 1024;
+    /// Activations that are staged at once: what lets the blocks of a multiprocessor (227 KiB) be there together, within
+    /// the 99 KiB that a block of a smaller GPU may have.
+    static constexpr unsigned most_staged = 192 * 1024 / Shape::blocks_per_sm;
     static constexpr unsigned round = Shape::k_ways * ring;  ///< units of one turn of all rings
 
     [[nodiscard]] ZSE_DEVICE unsigned width() const { return Shape::tiles == 1 ? x.width : Shape::tiles * 8; }
@@ -124,53 +93,58 @@ private:
     static constexpr unsigned sum_floats = Shape::k_ways * Shape::weight_rows * sum_stride(Shape::tiles * 8);
 
     [[nodiscard]] unsigned shared_bytes() const noexcept {
-        const unsigned used = split_units < stage_units(x.width) ? (split_units + round - 1) / round * round
-                                                                 : stage_units(x.width);
+        const unsigned used = split_units < stage_units(x.width) ? split_units : stage_units(x.width);
         const unsigned staged = used * unit_pairs * Rows::pair_bytes(x.width);
         const unsigned sums = sum_floats * sizeof(float);
         return (staged > sums ? staged : sums) + sizeof(exec::cuda::Chunk);
     }
 
-    /// The groups of rows that a warp has; null past the end of the matrix.
+    /// Where the groups of rows of a warp begin; false where there are none. A last odd group is read twice, and one of
+    /// its results is dropped.
     template <class T>
-    ZSE_DEVICE void find_groups(T& t, const LinearCall::Output& output, unsigned block,
+    ZSE_DEVICE bool find_groups(T& t, const LinearCall::Output& output, unsigned block,
                                 const std::byte* (&groups)[Shape::groups]) const {
+        constexpr unsigned of_both = Shape::gated ? 2 : 1;
         const std::uint64_t bytes = weights::MmaLayout{Codec::format, x.columns}.group_bytes();
-        const unsigned way = block * Shape::row_ways + t.warp() / Shape::k_ways;
+        const unsigned first = block * Shape::block_groups + t.warp() / Shape::k_ways * Shape::groups;
         const unsigned all = (output.rows + 15) / 16;
         ZSE_UNROLL
         for (unsigned m = 0; m < Shape::groups; ++m) {
-            const unsigned group = Shape::gated ? way : way * Shape::groups + m;
-            const std::byte* const matrix = Shape::gated && m == 1 ? outputs[1].weights : output.weights;
-            groups[m] = group < all ? matrix + group * bytes : nullptr;
+            const unsigned group = (first + m) / of_both;
+            const bool up = Shape::gated && (first + m) % 2 == 1;
+            groups[m] = (up ? outputs[1].weights : output.weights) + (group < all ? group : all - 1) * bytes;
         }
-        // A last odd group is read twice, and one of its results is dropped.
-        if constexpr (Shape::groups == 2) {
-            if (groups[1] == nullptr) groups[1] = groups[0];
-        }
+        return first / of_both < all;
     }
 
     template <class T>
     ZSE_DEVICE void multiply(T& t, const LinearCall::Output& output, unsigned block, Sums& sums) const {
-        const std::byte* groups[Shape::groups];
-        find_groups(t, output, block, groups);
-        const bool busy = groups[0] != nullptr;
+        const std::byte* next[Shape::groups];
+        const bool busy = find_groups(t, output, block, next);
         const unsigned way = t.warp() % Shape::k_ways;
         const unsigned first = t.block().y * split_units;
         const unsigned all = units(x.columns);
         const unsigned last = first + split_units < all ? first + split_units : all;
 
+        // Units of this warp, one after the other, each the ways' stride further on.
+        unsigned left = busy && first + way < last ? (last - first - way - 1) / Shape::k_ways + 1 : 0;
+        ZSE_UNROLL
+        for (unsigned m = 0; m < Shape::groups; ++m) {
+            next[m] += static_cast<std::size_t>(first + way) * Weights::unit_bytes;
+        }
         typename Weights::Unit loaded[ring][Shape::groups] = {};
-        const auto load = [&](unsigned unit, typename Weights::Unit(&to)[Shape::groups]) {
-            if (!busy || unit >= last) return;
+        const auto load = [&](typename Weights::Unit(&to)[Shape::groups]) {
+            if (left == 0) return;
+            --left;
             ZSE_UNROLL
             for (unsigned m = 0; m < Shape::groups; ++m) {
-                Weights::load(t, groups[m] + static_cast<std::size_t>(unit) * Weights::unit_bytes, to[m]);
+                Weights::load(t, next[m], to[m]);
+                next[m] += Shape::k_ways * Weights::unit_bytes;
             }
         };
         // Weights are under way before activations, which the kernel before this one has just written.
         ZSE_UNROLL
-        for (unsigned i = 0; i < ring; ++i) load(first + way + i * Shape::k_ways, loaded[i]);
+        for (unsigned i = 0; i < ring; ++i) load(loaded[i]);
         ZSE_UNROLL
         for (unsigned m = 0; m < Shape::groups; ++m) {
             ZSE_UNROLL
@@ -190,8 +164,8 @@ private:
                 for (unsigned i = 0; i < ring; ++i) {
                     const unsigned here = unit + i * Shape::k_ways;
                     if (here >= end) break;
-                    add_unit(t, loaded[i], (here - at) * unit_pairs, staged, staged_sums, sums);
-                    load(here + round, loaded[i]);
+                    Product::add(t, loaded[i], (here - at) * unit_pairs, width(), staged, staged_sums, sums);
+                    load(loaded[i]);
                 }
             }
         }
@@ -205,105 +179,6 @@ private:
     ZSE_DEVICE auto sums_of(T& t, unsigned units_here) const {
         const unsigned pairs = Weights::has_minimum ? units_here * unit_pairs : 0;
         return t.template shared<float>(pairs * width() * 4 * sizeof(exec::cuda::Chunk), pairs * width());
-    }
-
-    /// sums += one unit of the weights times the activations that begin with pair `pair` of the stage.
-    template <class T, class Chunks, class Floats>
-    ZSE_DEVICE void add_unit(T& t, const typename Weights::Unit (&unit)[Shape::groups], unsigned pair,
-                             const Chunks& staged, const Floats& staged_sums, Sums& sums) const {
-        ZSE_UNROLL
-        for (unsigned s = 0; s < Weights::unit_steps; s += run) {
-            if (s != 0) t.sync_warp();
-            exec::cuda::FragmentA a[Shape::groups][run];
-            exec::cuda::FragmentA rests[Shape::groups];
-            RowPair scales[Shape::groups];
-            RowPair minima[Shape::groups];
-            ZSE_UNROLL
-            for (unsigned m = 0; m < Shape::groups; ++m) {
-                if constexpr (Weights::split_values) {
-                    scales[m] = Weights::split(t, unit[m], s, a[m][0], rests[m]);
-                } else {
-                    ZSE_UNROLL
-                    for (unsigned i = 0; i < run; ++i) a[m][i] = Weights::step(t, unit[m], s + i);
-                    if constexpr (Weights::scaled)
-                        scales[m] = Weights::scales(t, unit[m], s / Weights::block_steps);
-                    if constexpr (Weights::has_minimum)
-                        minima[m] = Weights::minima(t, unit[m], s / Weights::block_steps);
-                }
-            }
-            ZSE_UNROLL
-            for (unsigned n = 0; n < Shape::tiles; ++n) {
-                exec::cuda::FragmentB b[run];
-                read_operands(t, staged, pair + s / 2, s % 2, n, b);
-                float of_columns[2] = {};
-                if constexpr (Weights::has_minimum) read_sums(t, staged_sums, pair + s / 2, n, of_columns);
-                ZSE_UNROLL
-                for (unsigned m = 0; m < Shape::groups; ++m) {
-                    if constexpr (Weights::scaled) {
-                        exec::cuda::FragmentD d;
-                        if constexpr (Weights::split_values) {
-                            d = t.product(rests[m], b[0]);
-                            ZSE_UNROLL
-                            for (unsigned v = 0; v < 4; ++v) d.values[v] *= 1 / split_rest;
-                            t.mma(d, a[m][0], b[0]);
-                        } else {
-                            d = t.product(a[m][0], b[0]);
-                            ZSE_UNROLL
-                            for (unsigned i = 1; i < run; ++i) t.mma(d, a[m][i], b[i]);
-                        }
-                        ZSE_UNROLL
-                        for (unsigned v = 0; v < 4; ++v) {
-                            float& sum = sums[m][n].values[v];
-                            sum += (v < 2 ? scales[m].low : scales[m].high) * d.values[v];
-                            if constexpr (Weights::has_minimum) {
-                                sum += (v < 2 ? minima[m].low : minima[m].high) * of_columns[v % 2];
-                            }
-                        }
-                    } else {
-                        ZSE_UNROLL
-                        for (unsigned i = 0; i < run; ++i) {
-                            if constexpr (Weights::bfloat) {
-                                t.mma_bf16(sums[m][n], a[m][i], b[i]);
-                            } else {
-                                t.mma(sums[m][n], a[m][i], b[i]);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-    /// The operands of `run` steps from the first (or, where odd, the second) of a pair on, for tile n.
-    template <class T, class Chunks>
-    ZSE_DEVICE void read_operands(T& t, const Chunks& staged, unsigned pair, unsigned odd, unsigned n,
-                                  exec::cuda::FragmentB (&b)[run]) const {
-        const unsigned column = n * 8 + t.lane() / 4;
-        // One tile holds the columns of the tokens that there are, others are full.
-        const bool inside = Shape::tiles > 1 || column < width();
-        ZSE_UNROLL
-        for (unsigned i = 0; i < (run + 1) / 2; ++i) {
-            exec::cuda::Chunk two{};
-            if (inside) two = staged[Rows::chunk_at(width(), pair + i, column, t.lane())];
-            if constexpr (run == 1) {
-                b[0] = odd == 0 ? exec::cuda::FragmentB{{two.words[0], two.words[1]}}
-                                : exec::cuda::FragmentB{{two.words[2], two.words[3]}};
-            } else {
-                b[2 * i] = {{two.words[0], two.words[1]}};
-                b[2 * i + 1] = {{two.words[2], two.words[3]}};
-            }
-        }
-    }
-    /// The sums of the activations of a run, for the two columns of a result that a lane has.
-    template <class T, class Floats>
-    ZSE_DEVICE void read_sums(T& t, const Floats& staged_sums, unsigned pair, unsigned n,
-                              float (&of_columns)[2]) const {
-        static_assert(!Weights::has_minimum || run == 2);
-        const unsigned column = n * 8 + t.lane() % 4 * 2;
-        if (Shape::tiles == 1 && column >= width()) return;
-        const auto two = staged_sums.template as<exec::cuda::HalfChunk>();
-        const exec::cuda::HalfChunk words = two[(pair * width() + column) / 2];
-        of_columns[0] = __builtin_bit_cast(float, words.words[0]);
-        of_columns[1] = __builtin_bit_cast(float, words.words[1]);
     }
 
     /// Tokens of a tile, and of all.
@@ -381,7 +256,7 @@ private:
             }
         }
     }
-    /// Where in the block the weights of a row of results are; m says whether of gate or of up.
+    /// Where in the block the weights of a row of results are; `m` says whether those of gate or of up.
     ZSE_DEVICE static constexpr unsigned place(unsigned row, unsigned m) noexcept {
         return Shape::gated ? row / 16 * 32 + m * 16 + row % 16 : row;
     }

@@ -49,22 +49,34 @@ struct StagedRows {
         const unsigned room = split ? width / 2 : width;  // places of tokens
         unsigned shift = 0;
         while ((1u << shift) < room) ++shift;
+        const unsigned items = pairs << shift;
         const unsigned quad = t.thread() % 4;
-        const unsigned token =
-            t.thread() / 4 % (1u << shift);  // the same in each turn: places divide Threads / 4
-        const bool inside = token < tokens;
-        const float* const from = x + static_cast<std::size_t>(inside ? token : 0) * columns;
-        const float up = HalfRange::of(inside ? t.load(greatest + token) : 0).up;
-        const unsigned turns = ((pairs << (shift + 2)) + Threads - 1) / Threads;
-        for (unsigned turn = 0; turn < turns; ++turn) {
-            const unsigned pair = (turn * Threads + t.thread()) >> (shift + 2);
-            float values[8];
-            read(t, from, first + pair * pair_columns + quad * 2, inside && pair < pairs, values);
-            write(t, pair, token, quad, pair < pairs && token < room, up, values, chunks, sums);
+        // Several turns are loaded at once: latency is what this takes.
+        for (unsigned first_item = 0; first_item < items; first_item += turns * (Threads / 4)) {
+            float values[turns][8];
+            float up[turns];
+            ZSE_UNROLL
+            for (unsigned turn = 0; turn < turns; ++turn) {
+                const unsigned item = first_item + turn * (Threads / 4) + t.thread() / 4;
+                const unsigned token = item & ((1u << shift) - 1);
+                const bool inside = token < tokens && item < items;
+                const float* const from = x + static_cast<std::size_t>(inside ? token : 0) * columns;
+                up[turn] = HalfRange::of(inside ? t.load(greatest + token) : 0).up;
+                read(t, from, first + (item >> shift) * pair_columns + quad * 2, inside, values[turn]);
+            }
+            ZSE_UNROLL
+            for (unsigned turn = 0; turn < turns; ++turn) {
+                const unsigned item = first_item + turn * (Threads / 4) + t.thread() / 4;
+                const unsigned token = item & ((1u << shift) - 1);
+                write(t, item >> shift, token, quad, item < items && token < room, up[turn], values[turn],
+                      chunks, sums);
+            }
         }
     }
 
 private:
+    static constexpr unsigned turns = 4;
+
     /// The values of one lane: two neighbours of every 8 columns.
     template <class T>
     ZSE_DEVICE void read(T& t, const float* from, unsigned column, bool inside, float (&values)[8]) const {

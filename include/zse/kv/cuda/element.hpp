@@ -41,17 +41,20 @@ ZSE_DEVICE float element(T& t, unsigned i, const Code& code, const std::byte* sc
 
 /// Value i of the key in `slot` of a page, whose first byte for this key head is `head`.
 template <class K, class T>
-ZSE_DEVICE float key_element(T& t, const PageLayout& layout, const std::byte* head, unsigned slot, unsigned i) {
+ZSE_DEVICE float key_element(T& t, const PageLayout& layout, const std::byte* head, unsigned slot,
+                             unsigned i) {
     constexpr auto piece = static_cast<unsigned>(K::piece);
     const auto code = [&](unsigned offset) {
-        return head + (static_cast<std::size_t>(offset / piece) * layout.page_tokens + slot) * piece + offset % piece;
+        return head + (static_cast<std::size_t>(offset / piece) * layout.page_tokens + slot) * piece +
+               offset % piece;
     };
     const std::size_t scale = static_cast<std::size_t>(i / K::group) * layout.page_tokens + slot;
     return detail::element<K>(t, i, code, head + layout.k_scales_at() + scale * PageLayout::scale_piece);
 }
 /// The same of a value.
 template <class V, class T>
-ZSE_DEVICE float value_element(T& t, const PageLayout& layout, const std::byte* head, unsigned slot, unsigned i) {
+ZSE_DEVICE float value_element(T& t, const PageLayout& layout, const std::byte* head, unsigned slot,
+                               unsigned i) {
     const std::byte* codes = head + layout.v_codes_at() + static_cast<std::size_t>(slot) * layout.v_code;
     const std::size_t scale = static_cast<std::size_t>(i / V::group) * layout.page_tokens + slot;
     return detail::element<V>(

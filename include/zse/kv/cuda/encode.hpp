@@ -42,7 +42,8 @@ ZSE_DEVICE void reduce_groups(T& t, V (&v)[Registers], Op op) {
     ZSE_UNROLL
     for (unsigned j = 0; j < Registers; ++j) {
         ZSE_UNROLL
-        for (unsigned mask = 1; mask < Group && mask < lanes; mask *= 2) v[j] = op(v[j], t.shuffle_xor(v[j], mask));
+        for (unsigned mask = 1; mask < Group && mask < lanes; mask *= 2)
+            v[j] = op(v[j], t.shuffle_xor(v[j], mask));
     }
     ZSE_UNROLL
     for (unsigned apart = 1; apart * lanes < Group; apart *= 2) {

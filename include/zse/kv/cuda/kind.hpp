@@ -24,7 +24,7 @@ inline constexpr Kind kind<int4<Group, Rotation>> = Kind::int4;
 
 /// Whether groups of values share a scale.
 template <class C>
-inline constexpr bool has_scales = kind<C> != Kind::f32 && kind<C> != Kind::f16;
+inline constexpr bool has_scales = kind<C> != Kind::f32&& kind<C> != Kind::f16;
 
 }  // namespace cuda
 }  // namespace kv

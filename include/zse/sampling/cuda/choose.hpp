@@ -18,8 +18,8 @@ ZSE_DEVICE constexpr std::uint64_t mass_of_weight(float weight) noexcept {
 /// One block a row, over what AdjustKernel left. Chooses as Sampler does; the tokens differ only where a last place of
 /// exp, or what is below 2^-43 of the greatest weight, decides.
 ///
-/// A row of 128,000 is read 2 times for a draw from all tokens, 3 times more each for top-k and top-p and once more
-/// where top-p cuts, from the second-level cache: one multiprocessor reads it there at 64 bytes a clock, in about 5 us.
+/// A draw from all tokens reads the row once and a part of it again; top-k and top-p read it three times more each, and
+/// once more where top-p cuts. All of that comes from the second-level cache: a row of 128,000 has 512 KB.
 template <unsigned Threads = 512>
 struct ChooseKernel {
     static constexpr unsigned threads = Threads;

@@ -65,7 +65,8 @@ struct RowSearch {
     static constexpr std::uint32_t batch = 8;
 
     /// Three passes over 11, 11 and 10 bits of a key. With 8 bits the first would see little but exponents, and most
-    /// logits would meet in a handful of bins; 2048 bins of 8 bytes still leave room for two blocks of 48 KB.
+    /// logits would meet in a handful of bins; 2048 bins of 8 bytes, and the room of a sort, are less than the 48 KB
+    /// that a block gets unasked.
     static constexpr std::uint32_t bins = 2048;
     static constexpr unsigned sums_at = bins * 2 * sizeof(std::uint32_t);
     static constexpr unsigned found_at = sums_at + warps * sizeof(std::uint64_t);
