@@ -72,7 +72,7 @@ function(zse_cuda_unit name)
     # Only when it changes, so that configuring again compiles nothing again.
     file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/cuda/${name}.cu" CONTENT "${content}" @ONLY)
 
-    add_library("${target}" STATIC "${PROJECT_BINARY_DIR}/cuda/${name}.cu")
+    add_library("${target}" STATIC EXCLUDE_FROM_ALL "${PROJECT_BINARY_DIR}/cuda/${name}.cu")
     target_link_libraries("${target}" PUBLIC zse::zse PRIVATE zse_cuda_flags)
     list(FILTER arg_HEADERS EXCLUDE REGEX "[.]cuh$")
     set_property(GLOBAL APPEND PROPERTY ZSE_CUDA_UNITS "${target}")
@@ -87,6 +87,15 @@ function(zse_cuda_weights_unit codec result)
         LISTS "zse::kernels::cuda::MatrixKernelList<${type}>::type"
         HEADERS zse/weights/as_stored.hpp zse/kernels/cuda/linear.hpp)
     set(${result} "zse_cuda_weights_${codec}" PARENT_SCOPE)
+endfunction()
+
+# The unit with the kernels of experts whose matrices are in one codec; no engine launches them yet.
+function(zse_cuda_experts_unit codec result)
+    _zse_weights_type("${codec}" type)
+    zse_cuda_unit("experts_${codec}"
+        LISTS "zse::kernels::cuda::ExpertsKernelList<${type}>::type" "zse::kernels::cuda::DequantiseKernelList<${type}>::type"
+        HEADERS zse/weights/as_stored.hpp zse/kernels/cuda/experts.hpp zse/kernels/cuda/dequantise.hpp)
+    set(${result} "zse_cuda_experts_${codec}" PARENT_SCOPE)
 endfunction()
 
 # The unit with the kernels that read and write pages of one pair of KV codecs, given by its name as a policy.
@@ -112,7 +121,7 @@ zse_cuda_unit(rows
 zse_cuda_unit(sampling
     LISTS "zse::sampling::cuda::SamplingKernelList"
     HEADERS zse/sampling/cuda/launches.hpp)
-zse_cuda_unit(experts
-    LISTS "zse::policy::List<zse::kernels::cuda::RouterKernel, zse::kernels::cuda::ExpertOrderKernel>"
-          "zse::policy::List<zse::kernels::cuda::CombineKernel, zse::kernels::cuda::HalvesKernel>"
-    HEADERS zse/kernels/cuda/router.hpp zse/kernels/cuda/halves.hpp)
+zse_cuda_unit(router
+    LISTS "zse::kernels::cuda::RouterKernelList" "zse::policy::List<zse::kernels::cuda::HalvesKernel>"
+    HEADERS zse/kernels/cuda/experts.hpp zse/kernels/cuda/halves.hpp)
+zse_cuda_unit(pages LISTS "zse::kv::cuda::PageKernelList" HEADERS zse/kv/cuda/moves.hpp)

@@ -2,7 +2,7 @@
 // Engines on a GPU, with the host in its place: against the formula in double precision and against the processor's
 // engines, in all the ways in which steps are put together.
 // rows: 41 42 44 46 64
-// labels: cuda_host
+// labels: cuda_host slow
 // timeout: 600
 #include <gtest/gtest.h>
 #include <support/emulated_gpu.hpp>
@@ -171,14 +171,16 @@ TEST(CudaEngine, ShapesWithoutABucketFallBack) {
 }
 
 TEST(CudaEngine, InvariantNumericsGiveTheSameBitsAloneAndAmongOthers) {
-    using E = zse::Engine<kv::int8<32>, emulated_invariant_gpu>;
-    const auto run = [](std::uint32_t batch, std::uint32_t step_tokens) {
+    const auto run = []<class E>(std::type_identity<E>, std::uint32_t batch, std::uint32_t step_tokens) {
         Opened<E> opened({.context = 128, .batch = batch, .step_tokens = step_tokens, .output_rows = batch});
         return answers(*opened.engine, 3, 30).rows;
     };
-    const auto alone = run(1, 8);
-    EXPECT_EQ(alone, run(3, 40));
-    EXPECT_EQ(alone, run(2, 100));
+    const std::type_identity<zse::Engine<kv::int8<32>, emulated_invariant_gpu>> invariant;
+    const auto alone = run(invariant, 1, 7);
+    EXPECT_EQ(alone, run(invariant, 3, 40));
+    EXPECT_EQ(alone, run(invariant, 2, 100));
+    const std::type_identity<OnGpu<kv::int8<32>>> fast;
+    EXPECT_NE(run(fast, 1, 7), run(fast, 2, 100)) << "this test compares nothing";
 }
 
 // Tokens are chosen on the device unless their logits are watched, which must not change them.

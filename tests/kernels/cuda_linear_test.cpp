@@ -228,13 +228,16 @@ TYPED_TEST(CudaLinear, TakesAwkwardShapes) {
 }
 
 TYPED_TEST(CudaLinear, SplitsTheColumnsOfFewRows) {
-    // Few rows of many columns: several blocks share them, and stages follow one another.
-    const Packed<TypeParam> w(16, 8192 + 64, 3);
-    for (const std::uint32_t tokens : {1u, 4u, 6u, 18u}) {
+    // Few rows of many columns: several blocks share them, and for 6 and 18 tokens stages follow one another.
+    const Packed<TypeParam> w(16, 16384 + 64, 3);
+    for (const std::uint32_t tokens : {1u, 6u, 18u}) {
         expect_product(w, Rows(tokens, w.columns, tokens), false);
         if (this->HasFatalFailure()) return;
     }
     expect_product(w, Rows(2, w.columns, 9), true);
+    if (this->HasFatalFailure()) return;
+    const Packed<TypeParam> wide(16, 65536 + 64, 3);  // stages for few tokens, too
+    expect_product(wide, Rows(4, wide.columns, 4), false);
 }
 
 TYPED_TEST(CudaLinear, AddsBiasAndToWhatIsThereForThreeMatrices) {

@@ -56,10 +56,12 @@ struct Arguments {
         for (std::size_t i = 0; i < dim; ++i) to[i] = from[i] * factor;
         if (turned) cache.k->rotate(to, dim);
     }
-    /// Room for the partial states of a device: of rows of segments that may be split.
+    /// Rows that a device splits at once: those of segments of few rows.
+    [[nodiscard]] constexpr std::size_t split_rows() const noexcept { return segments * cuda::few_rows; }
+    /// Room for their partial states.
     [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept {
         const auto v_dim = cache.pages.layout.v_dim;
-        const std::size_t rows = std::min<std::size_t>(most_rows, segments * cuda::few_rows);
+        const std::size_t rows = std::min<std::size_t>(most_rows, split_rows());
         std::uint64_t floats = 0;
         for (const bool each : {false, true}) {
             floats = std::max(floats, cuda::partials_floats(static_cast<std::uint32_t>(rows),
@@ -67,6 +69,25 @@ struct Arguments {
                                                             each));
         }
         return workspace_reserved + floats * sizeof(float);
+    }
+    /// Enqueues `launch` for all segments. Where bits of a row may not depend on others, each row is a segment of its own,
+    /// split_rows() of them go at once, and their first_row counts within those.
+    void enqueue(exec::cuda::Stream& stream,
+                 void (*launch)(exec::cuda::Stream&, const cuda::AttendCall&) noexcept) const noexcept {
+        cuda::AttendCall c = call(stream);
+        if (!invariant) return launch(stream, c);
+        const auto all = static_cast<std::uint32_t>(batch.segments.size());
+        const auto at_once = static_cast<std::uint32_t>(split_rows());
+        for (std::uint32_t first = 0; first < all; first += at_once) {
+            const std::size_t width = heads * cache.pages.layout.v_dim;
+            c.segment_count = c.rows = std::min(at_once, all - first);
+            c.segments = batch.segments.data() + first;
+            c.positions = batch.positions + first;
+            c.q = q + first * q_stride;
+            c.out = out + first * width;
+            c.greatest = greatest + first;
+            launch(stream, c);
+        }
     }
     /// The call for a device, without what a policy adds.
     [[nodiscard]] cuda::AttendCall call(exec::cuda::Stream& stream) const noexcept {

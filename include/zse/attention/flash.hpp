@@ -109,7 +109,7 @@ struct flash {
 
         [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return arguments.workspace_bytes(); }
         void enqueue(exec::cuda::Stream& stream) const noexcept {
-            arguments.kernels.device->attend(stream, arguments.call(stream));
+            arguments.enqueue(stream, arguments.kernels.device->attend);
         }
 
         /// Merges what attend_one_split() left for a row, and writes its outputs.

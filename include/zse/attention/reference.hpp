@@ -35,7 +35,7 @@ struct reference {
         }
         [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return arguments.workspace_bytes(); }
         void enqueue(exec::cuda::Stream& stream) const noexcept {
-            arguments.kernels.device->attend_reference(stream, arguments.call(stream));
+            arguments.enqueue(stream, arguments.kernels.device->attend_reference);
         }
         void run(std::size_t row, const exec::Worker& worker) const noexcept {
             const kv::PageLayout& layout = arguments.cache.pages.layout;

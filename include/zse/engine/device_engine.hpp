@@ -10,8 +10,10 @@
 #include <zse/model/device_windows.hpp>
 #include <zse/model/llama.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 namespace zse::inline v1 {
@@ -273,12 +275,14 @@ private:
         };
         const std::size_t real = batch.rows.rows;
         const std::size_t sequences = batch.rows.segments.size();
-        const std::size_t all_sequences = sequences + (rows - real);
+        const bool invariant = tables_.rows->device->invariant;
+        const std::size_t all_sequences = invariant ? rows : sequences + (rows - real);
         fill(layout_.tokens, batch.tokens, real, rows);
         fill(layout_.positions, batch.rows.positions, real, rows);
         fill(layout_.segment_of_row, batch.rows.segment_of_row, real, rows);
         auto* const segment_of_row = reinterpret_cast<std::uint32_t*>(host + layout_.segment_of_row);
-        for (std::size_t i = real; i < rows; ++i) segment_of_row[i] = static_cast<std::uint32_t>(sequences + i - real);
+        if (invariant) std::iota(segment_of_row, segment_of_row + rows, 0u);
+        for (std::size_t i = real; i < rows && !invariant; ++i) segment_of_row[i] = static_cast<std::uint32_t>(sequences + i - real);
         const std::size_t outputs = batch.output_rows.size() + (rows - real);
         auto* const output_rows = reinterpret_cast<std::uint32_t*>(host + layout_.output_rows);
         std::copy(batch.output_rows.begin(), batch.output_rows.end(), output_rows);
@@ -290,18 +294,28 @@ private:
             const std::span<const kv::Segment> segments = this->segments(g, sequences);
             auto* const to = reinterpret_cast<kv::Segment*>(host + layout_.segments[g]);
             const std::uint32_t page_tokens = groups().groups[g].layout.page_tokens;
-            for (std::size_t i = 0; i < sequences; ++i) {
-                const std::size_t entries = ceil_div(segments[i].first_position + segments[i].rows, page_tokens);
-                std::copy_n(segments[i].pages, entries, reinterpret_cast<kv::PageIndex*>(host + end));
-                to[i] = segments[i];
-                to[i].pages = at<kv::PageIndex>(end);
-                to[i].old_pages = nullptr;
-                to[i].mass = nullptr;
+            std::size_t written = 0;
+            for (kv::Segment segment : segments) {
+                const std::size_t entries = ceil_div(segment.first_position + segment.rows, page_tokens);
+                std::copy_n(segment.pages, entries, reinterpret_cast<kv::PageIndex*>(host + end));
+                segment.pages = at<kv::PageIndex>(end);
+                segment.old_pages = nullptr;
+                segment.mass = nullptr;
                 end += entries * sizeof(kv::PageIndex);
+                if (!invariant) {
+                    to[written++] = segment;
+                    continue;
+                }
+                for (const std::uint32_t all = std::exchange(segment.rows, 1), last = segment.first_position + all;
+                     segment.first_position < last; ++segment.first_position) {
+                    to[written] = segment;
+                    to[written].first_row = static_cast<std::uint32_t>(written % (limits().batch * attention::cuda::few_rows));
+                    ++written;
+                }
             }
-            for (std::size_t i = sequences; i < all_sequences; ++i) {
-                to[i] = to[0];
-                to[i].first_row = static_cast<std::uint32_t>(real + i - sequences);
+            for (std::size_t more = 0; written < all_sequences; ++written, ++more) {
+                to[written] = to[0];
+                to[written].first_row = static_cast<std::uint32_t>(real + more);
             }
             if (const kv::TieredPages* const tiers = pages().groups()[g].pool.tiers(); tiers != nullptr) {
                 std::copy_n(tiers->places(), tiers->tiers().total(),
@@ -312,7 +326,7 @@ private:
         device_step_.uses(end);
         pinned_.uses(pinned_.size());
 
-        return described(rows, all_sequences, outputs, batch.most_rows);
+        return described(rows, all_sequences, outputs, invariant ? 1 : batch.most_rows);
     }
     /// A batch of this shape, whose arrays are where upload() puts them.
     [[nodiscard]] model::Batch described(std::size_t rows, std::size_t sequences, std::size_t outputs,

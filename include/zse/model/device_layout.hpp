@@ -41,7 +41,8 @@ struct DeviceLayout {
         chosen = place(Carver::footprint<std::int32_t>(limits.output_rows));
         for (std::uint32_t g = 0; g < groups.count; ++g) {
             const StateGroup& group = groups.groups[g];
-            segments[g] = place(Carver::footprint<kv::Segment>(limits.batch));
+            // One for each row, where bits of a row may not depend on those beside it.
+            segments[g] = place(Carver::footprint<kv::Segment>(limits.step_tokens));
             if (group.spread.spread()) places[g] = place(Carver::footprint<kv::PagePlace>(group.spread.total()));
             most_entries =
                 saturating_add(most_entries, Carver::footprint<kv::PageIndex>(saturating_mul(

@@ -20,16 +20,12 @@ struct SmallBatchShapes {
     using InvariantTile = SmallBatchShape<1, 1, Gated>;
     using TwoTiles = SmallBatchShape<2, 8, Gated>;
     using FourTiles = SmallBatchShape<4, 1, Gated>;
-    using EightTiles = SmallBatchShape<8, 1, Gated>;
 };
 
 /// What a call asks of a small batch, whether plain or gated.
 struct SmallBatchCall {
     LinearCall product;
     std::uint32_t* out_greatest = nullptr;
-    /// Tokens that one launch takes with their activations split in two, and without.
-    static constexpr std::uint32_t most_split = Workspace::small_batch / 2;
-    static constexpr std::uint32_t most = Workspace::small_batch;
     /// Up to here, activations are split in two without `invariant` as well: memory is what bounds so few tokens.
     static constexpr std::uint32_t few = 16;
 };
@@ -39,9 +35,9 @@ struct SmallBatchCall {
 template <class Kernel>
 void split_columns(Kernel& kernel, bool invariant) noexcept {
     constexpr std::uint32_t ways = Kernel::Shape::k_ways;
-    constexpr std::uint32_t least_units =
-        2 * ways;  // two for each warp, or adding up costs more than it gains
-    std::uint32_t blocks = kernel.row_blocks();
+    // For each warp, or adding up costs more than it gains.
+    constexpr std::uint32_t least_units = ways == 1 ? 4 : 2 * ways;
+    std::uint32_t blocks = kernel.row_blocks() * kernel.slices;
     if (invariant) {
         std::uint64_t rows = 0;
         for (std::uint32_t i = 0; i < kernel.count; ++i) rows += kernel.outputs[i].rows;
@@ -69,6 +65,8 @@ void launch_small_batch(exec::cuda::Stream& stream, const SmallBatchCall& call, 
     kernel.x.columns = product.columns;
     kernel.x.width = Shape::tiles == 1 ? 2 * product.tokens : Shape::tiles * 8;
     kernel.x.split = split;
+    const std::uint32_t width = product.tokens * (split ? 2 : 1);
+    kernel.slices = Shape::sliced ? static_cast<std::uint32_t>(ceil_div(width, kernel.x.width)) : 1;
     kernel.out_greatest = call.out_greatest;
     kernel.workspace = product.workspace;
     split_columns(kernel, product.invariant);
@@ -78,33 +76,31 @@ void launch_small_batch(exec::cuda::Stream& stream, const SmallBatchCall& call, 
     Launcher::launch(stream, kernel);
 }
 
-/// One launch of up to 64 tokens, or up to 32 where `split`.
+/// One launch of up to 64 tokens.
 template <class Codec, bool Gated, class Launcher>
 void small_batch(exec::cuda::Stream& stream, const SmallBatchCall& call, bool split) noexcept {
     using Shapes = SmallBatchShapes<Gated>;
-    const std::uint32_t width = call.product.tokens * (split ? 2 : 1);
-    if (width <= 8) {
-        if (call.product.invariant)
+    const bool invariant = call.product.invariant;
+    if (split && call.product.tokens <= 4) {
+        if (invariant) {
             return launch_small_batch<Codec, typename Shapes::InvariantTile, Launcher>(stream, call, split);
+        }
         return launch_small_batch<Codec, typename Shapes::OneTile, Launcher>(stream, call, split);
     }
-    if (width <= 16 && !call.product.invariant) {
+    if (split && call.product.tokens <= 8 && !invariant) {
         return launch_small_batch<Codec, typename Shapes::TwoTiles, Launcher>(stream, call, split);
     }
-    if (width <= 32)
-        return launch_small_batch<Codec, typename Shapes::FourTiles, Launcher>(stream, call, split);
-    launch_small_batch<Codec, typename Shapes::EightTiles, Launcher>(stream, call, split);
+    launch_small_batch<Codec, typename Shapes::FourTiles, Launcher>(stream, call, split);
 }
 
-/// Any number of tokens, a slice at a time; rows of results follow one another as rows of x do.
+/// Any number of tokens, 64 at a time; rows of results follow one another as rows of x do.
 template <class Codec, bool Gated, class Launcher>
 void small_batches(exec::cuda::Stream& stream, SmallBatchCall call) noexcept {
     LinearCall& product = call.product;
     const std::uint32_t tokens = product.tokens;
+    constexpr std::uint32_t most = Workspace::small_batch;
     // float32 is there for exact comparisons, and rounds nothing to 11 bits.
-    const bool always = product.invariant || Fragment<Codec>::split_values;
-    const bool split = always || tokens <= SmallBatchCall::few;
-    const std::uint32_t most = split ? SmallBatchCall::most_split : SmallBatchCall::most;
+    const bool split = product.invariant || Fragment<Codec>::split_values || tokens <= SmallBatchCall::few;
     for (std::uint32_t first = 0; first < tokens; first += most) {
         product.tokens = tokens - first < most ? tokens - first : most;
         small_batch<Codec, Gated, Launcher>(stream, call, split);
@@ -173,13 +169,12 @@ struct MatrixKernelsOf<Codec, policy::List<Prefill...>> {
         using Invariant = SmallBatchKernel<Codec, typename Shapes::InvariantTile>;
         using Two = SmallBatchKernel<Codec, typename Shapes::TwoTiles>;
         using Four = SmallBatchKernel<Codec, typename Shapes::FourTiles>;
-        using Eight = SmallBatchKernel<Codec, typename Shapes::EightTiles>;
     };
     using type =
         policy::List<EmbedKernel<Codec>, typename Small<false>::One, typename Small<false>::Invariant,
-                     typename Small<false>::Two, typename Small<false>::Four, typename Small<false>::Eight,
-                     typename Small<true>::One, typename Small<true>::Invariant, typename Small<true>::Two,
-                     typename Small<true>::Four, typename Small<true>::Eight, Prefill...>;
+                     typename Small<false>::Two, typename Small<false>::Four, typename Small<true>::One,
+                     typename Small<true>::Invariant, typename Small<true>::Two, typename Small<true>::Four,
+                     Prefill...>;
 };
 
 }  // namespace detail

@@ -26,6 +26,7 @@ struct SmallBatchKernel {
     std::byte* workspace = nullptr;
     std::uint32_t splits = 1;       ///< blocks that share rows
     std::uint32_t split_units = 0;  ///< units of the columns of each
+    std::uint32_t slices = 1;       ///< blocks that share weights, for some of the tokens each
 
     static constexpr unsigned unit_columns = Weights::unit_steps * 16;
     static constexpr std::uint32_t units(std::uint32_t columns) noexcept {
@@ -43,15 +44,17 @@ struct SmallBatchKernel {
     [[nodiscard]] Bytes partial_bytes() const noexcept {
         if (splits == 1) return 0;
         return Workspace::zeros +
-               Bytes{row_blocks()} * splits * Shape::weight_rows * x.tokens * sizeof(float);
+               Bytes{row_blocks()} * slices * splits * Shape::weight_rows * slice_tokens() * sizeof(float);
     }
     [[nodiscard]] exec::cuda::Launch launch() const noexcept {
-        return {{row_blocks(), splits, 1}, threads, shared_bytes()};
+        // Blocks that share weights are neighbours, so that those come from memory once.
+        return {{slices * row_blocks(), splits, 1}, threads, shared_bytes()};
     }
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
-        unsigned block = t.block().x;
+        unsigned block = t.block().x / slices;
+        const unsigned first_token = Shape::sliced ? t.block().x % slices * slice_tokens() : 0;
         unsigned which = 0;
         if constexpr (!Shape::gated) {
             for (; which + 1 < count && block >= row_blocks(outputs[which].rows); ++which) {
@@ -61,9 +64,9 @@ struct SmallBatchKernel {
         // Stays where arguments are: registers are scarce here.
         const LinearCall::Output& output = outputs[which];
         Sums sums;
-        multiply(t, output, block, sums);
+        multiply(t, output, block, first_token, sums);
         share(t, sums);
-        finish(t, output, block * Shape::rows);
+        finish(t, output, block * Shape::rows, first_token);
     }
 
 private:
@@ -72,7 +75,7 @@ private:
 
     /// Loads of a lane that are under way, in units for each group. Registers are what bounds them.
     static constexpr unsigned unit_registers = Weights::unit_chunks * 4 + Weights::header_words;
-    static constexpr unsigned ring_registers = Shape::tiles == 8 ? 30 : Shape::k_ways == 1 ? 60 : 40;
+    static constexpr unsigned ring_registers = Shape::k_ways == 1 ? 60 : 40;
     static constexpr unsigned fitting = ring_registers / (unit_registers * Shape::groups);
     static constexpr unsigned least = unit_registers > 10 ? 1 : 2;
     static constexpr unsigned ring = fitting < least ? least : fitting > 6 ? 6 : fitting;
@@ -82,6 +85,10 @@ private:
     static constexpr unsigned most_staged = 192 * 1024 / Shape::blocks_per_sm;
     static constexpr unsigned round = Shape::k_ways * ring;  ///< units of one turn of all rings
 
+    /// Tokens of a slice; the last may have fewer.
+    [[nodiscard]] ZSE_DEVICE constexpr unsigned slice_tokens() const noexcept {
+        return (x.tokens + slices - 1) / slices;
+    }
     [[nodiscard]] ZSE_DEVICE unsigned width() const { return Shape::tiles == 1 ? x.width : Shape::tiles * 8; }
     /// Units of a stage: whole turns of the rings.
     static constexpr unsigned stage_units(unsigned width) noexcept {
@@ -118,7 +125,8 @@ private:
     }
 
     template <class T>
-    ZSE_DEVICE void multiply(T& t, const LinearCall::Output& output, unsigned block, Sums& sums) const {
+    ZSE_DEVICE void multiply(T& t, const LinearCall::Output& output, unsigned block, unsigned first_token,
+                             Sums& sums) const {
         const std::byte* next[Shape::groups];
         const bool busy = find_groups(t, output, block, next);
         const unsigned way = t.warp() % Shape::k_ways;
@@ -156,7 +164,8 @@ private:
             const auto staged = staged_chunks(t, end - at);
             const auto staged_sums = sums_of(t, end - at);
             if (at != first) t.sync();
-            x.template stage<threads>(t, at * unit_columns, (end - at) * unit_pairs, staged, staged_sums);
+            x.template stage<threads>(t, first_token, at * unit_columns, (end - at) * unit_pairs, staged,
+                                      staged_sums);
             t.sync();
             if (!busy) continue;
             for (unsigned unit = at + way; unit < end; unit += round) {
@@ -229,8 +238,10 @@ private:
 
     /// Results from the sums of this block, or from those of all blocks that share its rows, by the last of them.
     template <class T>
-    ZSE_DEVICE void finish(T& t, const LinearCall::Output& output, unsigned first_row) const {
-        const unsigned values = Shape::rows * x.tokens;
+    ZSE_DEVICE void finish(T& t, const LinearCall::Output& output, unsigned first_row,
+                           unsigned first_token) const {
+        const unsigned left = x.tokens - first_token;
+        const unsigned values = Shape::rows * (left < slice_tokens() ? left : slice_tokens());
         const unsigned turns = (values + threads - 1) / threads;
         const bool alone = splits == 1;
         if (!alone && !arrive(t)) return;
@@ -241,7 +252,7 @@ private:
             const bool inside = i < values && first_row + row < output.rows;
             float results[Shape::gated ? 2 : 1] = {};
             if (inside) {
-                const float down = HalfRange::of(t.load(x.greatest + token)).down;
+                const float down = HalfRange::of(t.load(x.greatest + first_token + token)).down;
                 ZSE_UNROLL
                 for (unsigned m = 0; m < (Shape::gated ? 2 : 1); ++m) {
                     const unsigned weight_row = place(row, m);
@@ -250,9 +261,9 @@ private:
                 }
             }
             if constexpr (Shape::gated) {
-                put_gated(t, output, first_row + row, token, inside, results);
+                put_gated(t, output, first_row + row, first_token + token, inside, results);
             } else if (inside) {
-                put(output, first_row + row, token, results[0]);
+                put(output, first_row + row, first_token + token, results[0]);
             }
         }
     }
@@ -280,17 +291,18 @@ private:
         if (inside && row % 16 == 0) t.atomic_max(out_greatest + token, most);
     }
 
-    /// `[row_blocks][splits][tokens][weight_rows]`.
+    /// `[blocks][splits][slice_tokens][weight_rows]`.
     template <class T>
     ZSE_DEVICE float* partials(T& t, unsigned split) const {
         auto* const all = reinterpret_cast<float*>(workspace + Workspace::zeros);
-        return all + (static_cast<std::size_t>(t.block().x) * splits + split) * Shape::weight_rows * x.tokens;
+        return all +
+               (static_cast<std::size_t>(t.block().x) * splits + split) * Shape::weight_rows * slice_tokens();
     }
     /// Leaves the sums of this block for the last of those that share its rows; true in that one.
     template <class T>
     ZSE_DEVICE bool arrive(T& t) const {
         float* const mine = partials(t, t.block().y);
-        for (unsigned i = t.thread(); i < Shape::weight_rows * x.tokens; i += threads) {
+        for (unsigned i = t.thread(); i < Shape::weight_rows * slice_tokens(); i += threads) {
             mine[i] = shared_sum(t, i % Shape::weight_rows, i / Shape::weight_rows);
         }
         t.fence();
@@ -311,7 +323,7 @@ private:
     template <class T>
     ZSE_DEVICE float all_splits(T& t, unsigned i) const {
         const float* const first = partials(t, 0) + i;
-        const std::size_t stride = std::size_t{Shape::weight_rows} * x.tokens;
+        const std::size_t stride = std::size_t{Shape::weight_rows} * slice_tokens();
         float parts[Workspace::most_splits];
         ZSE_UNROLL
         for (unsigned s = 0; s < Workspace::most_splits; ++s) {

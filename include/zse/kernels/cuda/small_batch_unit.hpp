@@ -16,7 +16,7 @@ namespace cuda {
 /// 132 multiprocessors. A lane therefore keeps a ring of loads of 16 bytes, and all 8 warps of a block share one or two
 /// groups of rows, so that a matrix of 4096 rows makes 256 blocks.
 ///
-/// From four tiles on every warp has two groups of rows of its own, 128 rows in a block, because each block reads all
+/// With four tiles, and 16 or 32 tokens a block, every warp has two groups of rows of its own, 128 rows in a block, because each block reads all
 /// activations from the level-2 cache: 4 bytes of each token against 72 bytes of 4-bit weights for each column. Two groups
 /// share what a warp reads from shared memory, which gives a lane 16 bytes in half the time that tensor cores take for the
 /// four mma that need them (128 bytes and 1024 products a cycle), and few warps have registers for many mma under way.
@@ -27,6 +27,7 @@ struct SmallBatchShape {
     static constexpr unsigned row_ways = KWays == 1 ? 4 : 1;
     static constexpr unsigned threads = KWays * row_ways * exec::cuda::warp_threads;
     static constexpr bool gated = Gated;
+    static constexpr bool sliced = Tiles == 4;  ///< more tokens are further blocks
     /// Groups of rows of a warp. Of a gated product, even groups of a block are of gate and odd ones of up.
     static constexpr unsigned groups = Gated || Tiles > 1 || KWays == 1 ? 2 : 1;
     static constexpr unsigned block_groups = row_ways * groups;
@@ -47,9 +48,9 @@ struct UnitProduct {
     using Sums = exec::cuda::FragmentD[Shape::groups][Shape::tiles];
 
     static constexpr unsigned unit_pairs = Weights::unit_steps / 2;
-    /// Steps whose products are summed before their scale is applied: those of a block, or of a part of it. It is the same
-    /// for all shapes where warps share no columns, since the order of summation of those must depend on no batch.
-    static constexpr unsigned run_most = Shape::k_ways == 1 ? 2 : 4;
+    /// Steps whose products are summed before their scale is applied: those of a block, or of a part of it. The same for
+    /// all shapes, since the order of summation may depend on no batch.
+    static constexpr unsigned run_most = 4;
     static constexpr unsigned run_steps = Weights::block_steps < run_most ? Weights::block_steps : run_most;
     static constexpr unsigned run = Weights::scaled ? run_steps : 2;
 

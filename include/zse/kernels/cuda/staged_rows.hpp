@@ -8,7 +8,7 @@ namespace zse::inline v1 {
 namespace kernels {
 namespace cuda {
 
-/// Up to 64 rows of activations, brought into the range of halves by a power of two each (HalfRange) and written to
+/// Up to 32 of some rows of activations, brought into the range of halves by a power of two each (HalfRange) and written to
 /// shared memory as operands B of mma.m16n8k16: `[pairs of steps][fragment columns][4][16 bytes]`, so that a lane's
 /// operands of two steps are one load, and the loads of a warp are one stretch.
 ///
@@ -24,7 +24,7 @@ struct StagedRows {
     const std::uint32_t* greatest = nullptr;  ///< `[tokens]`
     std::uint32_t tokens = 0;
     std::uint32_t columns = 0;
-    std::uint32_t width = 0;  ///< fragment columns, 2 to 64
+    std::uint32_t width = 0;  ///< fragment columns, 2 to 32
     bool split = false;
 
     static constexpr unsigned pair_columns = 32;
@@ -40,10 +40,10 @@ struct StagedRows {
         return (pair * width + column) * 4 + l % 4;
     }
 
-    /// Columns `first` to `first` + 32 * `pairs` of all rows, zeros past the end of rows. Threads of a block share the
-    /// work; all take part.
+    /// Columns `first` to `first` + 32 * `pairs` of as many rows from `first_token` on as have room, zeros past their end
+    /// and after the last row. Threads of a block share the work; all take part.
     template <unsigned Threads, class T, class Chunks, class Floats>
-    ZSE_DEVICE void stage(T& t, unsigned first, unsigned pairs, const Chunks& chunks,
+    ZSE_DEVICE void stage(T& t, unsigned first_token, unsigned first, unsigned pairs, const Chunks& chunks,
                           const Floats& sums) const {
         // Four lanes have the same token and, of each 8 columns, two neighbours each: one sector of memory.
         const unsigned room = split ? width / 2 : width;  // places of tokens
@@ -59,9 +59,10 @@ struct StagedRows {
             for (unsigned turn = 0; turn < turns; ++turn) {
                 const unsigned item = first_item + turn * (Threads / 4) + t.thread() / 4;
                 const unsigned token = item & ((1u << shift) - 1);
-                const bool inside = token < tokens && item < items;
-                const float* const from = x + static_cast<std::size_t>(inside ? token : 0) * columns;
-                up[turn] = HalfRange::of(inside ? t.load(greatest + token) : 0).up;
+                const bool inside = token < room && first_token + token < tokens && item < items;
+                const unsigned row = inside ? first_token + token : 0;
+                const float* const from = x + static_cast<std::size_t>(row) * columns;
+                up[turn] = HalfRange::of(inside ? t.load(greatest + row) : 0).up;
                 read(t, from, first + (item >> shift) * pair_columns + quad * 2, inside, values[turn]);
             }
             ZSE_UNROLL

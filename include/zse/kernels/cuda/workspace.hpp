@@ -22,17 +22,21 @@ struct Workspace {
     static constexpr std::uint32_t most_rows = 128;
 
     static constexpr Bytes alignment = 256;
-    /// One counter for each block of rows of a product that is split: at most `full`, or a few more where the last blocks
-    /// of three matrices are not filled.
-    static constexpr Bytes zeros = round_up((full + 8) * sizeof(std::uint32_t), alignment);
+    /// Slices of a small batch at most.
+    static constexpr std::uint32_t most_slices = 4;
+    /// Counters: one for each block of rows and slice of tokens of a product that is split in two or more, and for blocks
+    /// of three matrices that are not filled.
+    static constexpr std::uint32_t counters = (full / 2 + 3) * most_slices;
+    static constexpr Bytes zeros = round_up(counters * sizeof(std::uint32_t), alignment);
 
     /// Bytes of the partial sums of a product with `rows` rows in up to three matrices.
     static constexpr Bytes partials(std::uint64_t rows, std::uint64_t tokens) noexcept {
         constexpr std::uint64_t unfilled = 3 * most_rows;
         const std::uint64_t split = saturating_mul(saturating_add(rows, unfilled), most_splits);
         const std::uint64_t of_full = full * most_rows + unfilled * most_splits;
-        return saturating_mul(split < of_full ? split : of_full,
-                              (tokens < small_batch ? tokens : small_batch) * sizeof(float));
+        return saturating_mul(
+            split < of_full ? split : of_full,
+            ((tokens < small_batch ? tokens : small_batch) + most_slices - 1) * sizeof(float));
     }
 };
 
