@@ -67,7 +67,7 @@ function(zse_cuda_unit name)
         string(APPEND content "#include <${header}>\n")
     endforeach()
     foreach(list IN LISTS arg_LISTS)
-        string(APPEND content "\ntemplate struct zse::exec::cuda::instantiate<\n    ${list}>;\n")
+        string(APPEND content "\ntemplate struct zse::exec::gpu::instantiate<\n    ${list}>;\n")
     endforeach()
     # Only when it changes, so that configuring again compiles nothing again.
     file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/cuda/${name}.cu" CONTENT "${content}" @ONLY)

@@ -52,10 +52,10 @@ void measure(Bench& bench, const Roof& roof, const Shape& shape, std::uint32_t d
     call.partials = bench.zeros<float>(call.partials_floats);
     call.splits = attention::splits(1, spec.kv_heads, depth, bench.runtime().multiprocessors());
 
-    const Spread seconds = bench.seconds(copies, [&](zse::exec::cuda::Stream& stream) {
+    const Spread seconds = bench.seconds(copies, [&](zse::exec::gpu::Stream& stream) {
         for (unsigned copy = 0; copy < copies; ++copy) {
             call.pages.pool = pool + bytes * copy;
-            attention::cache_launches<Codec, Codec, zse::exec::cuda::Native>.attend(stream, call);
+            attention::cache_launches<Codec, Codec, zse::exec::gpu::Native>.attend(stream, call);
         }
     });
     std::printf("| %s | %s | %u | %.1f | %.1f | %s |\n", std::string(shape.name).c_str(),

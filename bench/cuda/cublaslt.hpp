@@ -54,7 +54,7 @@ public:
         (void)destroy_(handle_);
     }
 
-    void run(zse::exec::cuda::Stream& stream, const void* w, const void* x, void* y) const {
+    void run(zse::exec::gpu::Stream& stream, const void* w, const void* x, void* y) const {
         const float one = 1;
         const float zero = 0;
         const cublasStatus_t status =
@@ -128,7 +128,7 @@ public:
         throw zse::Error(zse::ErrorCode::unsupported,
                          "this program was built without the header of cuBLASLt");
     }
-    void run(zse::exec::cuda::Stream& /*stream*/, const void* /*w*/, const void* /*x*/, void* /*y*/) const {}
+    void run(zse::exec::gpu::Stream& /*stream*/, const void* /*w*/, const void* /*x*/, void* /*y*/) const {}
 };
 
 #endif

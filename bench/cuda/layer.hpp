@@ -89,7 +89,7 @@ public:
     }
 
     /// All layers, one after the other.
-    void enqueue(zse::exec::cuda::Stream& stream) const noexcept {
+    void enqueue(zse::exec::gpu::Stream& stream) const noexcept {
         using Launches = std::remove_cvref_t<decltype(launches())>;
         const Launches& to = launches();
         for (const std::vector<const std::byte*>& layer : layers_) {
@@ -133,7 +133,7 @@ public:
 
 private:
     static const zse::kernels::cuda::MatrixLaunches& launches() noexcept {
-        return zse::kernels::cuda::matrix_launches<Codec, zse::exec::cuda::Native>;
+        return zse::kernels::cuda::matrix_launches<Codec, zse::exec::gpu::Native>;
     }
     static zse::Bytes bytes_of(const PartShape& shape) noexcept {
         zse::Bytes bytes = 0;

@@ -28,7 +28,7 @@ struct Spread {
 /// The first GPU with a stream, and memory that is given back at the end.
 class Bench {
 public:
-    Bench() : runtime_(zse::exec::cuda::open_native(0)), stream_(runtime_->make_stream()) {
+    Bench() : runtime_(zse::exec::gpu::open_native(0)), stream_(runtime_->make_stream()) {
         int bytes = 0;
         check(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, 0));
         cache_bytes_ = static_cast<zse::Bytes>(bytes);
@@ -42,8 +42,8 @@ public:
         runtime_->destroy(stream_);
     }
 
-    [[nodiscard]] zse::exec::cuda::Runtime& runtime() noexcept { return *runtime_; }
-    [[nodiscard]] zse::exec::cuda::Stream& stream() noexcept { return stream_; }
+    [[nodiscard]] zse::exec::gpu::Runtime& runtime() noexcept { return *runtime_; }
+    [[nodiscard]] zse::exec::gpu::Stream& stream() noexcept { return stream_; }
     /// Bytes of the level-2 cache.
     [[nodiscard]] zse::Bytes cache_bytes() const noexcept { return cache_bytes_; }
     /// How many copies of something make a read of the next one miss the cache: four times what it holds.
@@ -91,7 +91,7 @@ public:
         runtime_->synchronise(stream_);
         runtime_->begin_capture(stream_);
         enqueue(stream_);
-        const zse::exec::cuda::Graph graph = runtime_->end_capture(stream_);
+        const zse::exec::gpu::Graph graph = runtime_->end_capture(stream_);
         const auto once = [&] {
             if (graph.handle != nullptr) {
                 runtime_->launch(stream_, graph);
@@ -129,8 +129,8 @@ private:
         zse::Bytes bytes;
     };
 
-    std::shared_ptr<zse::exec::cuda::Runtime> runtime_;
-    zse::exec::cuda::Stream stream_;
+    std::shared_ptr<zse::exec::gpu::Runtime> runtime_;
+    zse::exec::gpu::Stream stream_;
     zse::Bytes cache_bytes_ = 0;
     cudaEvent_t events_[2] = {};
     std::vector<Taken> taken_;

@@ -14,7 +14,7 @@ void row(Bench& bench, const Roof& roof, const Shape& shape, Layers<Codec>& laye
          std::uint32_t tokens) {
     layers.prepare(bench, tokens);
     const Spread seconds =
-        bench.seconds(layers.count(), [&](zse::exec::cuda::Stream& stream) { layers.enqueue(stream); });
+        bench.seconds(layers.count(), [&](zse::exec::gpu::Stream& stream) { layers.enqueue(stream); });
     std::printf("| %s | %s | %s | %u | %.1f | %s |\n", std::string(shape.name).c_str(),
                 std::string(Codec::name).c_str(), std::string(what).c_str(), tokens, seconds.median * 1e6,
                 roof.bandwidth(seconds, static_cast<double>(layers.bytes())).c_str());

@@ -26,7 +26,7 @@ Spread by_zse(Bench& bench, const zse::ModelSpec& spec) {
     Layers<Codec> layers(bench, spec, {std::begin(parts), std::end(parts)});
     layers.prepare(bench, tokens);
     const Spread seconds =
-        bench.seconds(layers.count(), [&](zse::exec::cuda::Stream& stream) { layers.enqueue(stream); });
+        bench.seconds(layers.count(), [&](zse::exec::gpu::Stream& stream) { layers.enqueue(stream); });
     bench.release();
     return seconds;
 }
@@ -49,7 +49,7 @@ Spread by_cublaslt(Bench& bench, const zse::ModelSpec& spec) try {
                             bench.fill(tile, zse::Bytes{2} * tokens * shape.columns),
                             bench.zeros<std::byte>(2 * shape.all_rows() * tokens)});
     }
-    const Spread seconds = bench.seconds(1, [&](zse::exec::cuda::Stream& stream) {
+    const Spread seconds = bench.seconds(1, [&](zse::exec::gpu::Stream& stream) {
         for (const Product& product : products) product.library->run(stream, product.w, product.x, product.y);
     });
     bench.release();

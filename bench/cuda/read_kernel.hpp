@@ -15,12 +15,12 @@ struct ReadKernel {
     /// 5 TB/s at a latency of 800 ns take 30 KiB from each of 132.
     static constexpr unsigned in_flight = 4;
 
-    const zse::exec::cuda::Chunk* from = nullptr;
+    const zse::exec::gpu::Chunk* from = nullptr;
     std::uint64_t chunks = 0;
     unsigned multiprocessors = 0;
     std::uint32_t* sums = nullptr;  ///< `[launch().blocks.x * threads]`
 
-    [[nodiscard]] zse::exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] zse::exec::gpu::Launch launch() const noexcept {
         return {{multiprocessors * blocks_per_sm, 1, 1}, threads, 0};
     }
 
@@ -31,7 +31,7 @@ struct ReadKernel {
         std::uint32_t sum = 0;
         std::uint64_t at = mine;
         for (; at + (in_flight - 1) * stride < chunks; at += in_flight * stride) {
-            zse::exec::cuda::Chunk loaded[in_flight];
+            zse::exec::gpu::Chunk loaded[in_flight];
             ZSE_UNROLL
             for (unsigned i = 0; i < in_flight; ++i) loaded[i] = t.load_once(from + at + i * stride);
             ZSE_UNROLL
@@ -42,7 +42,7 @@ struct ReadKernel {
     }
 
 private:
-    ZSE_DEVICE static std::uint32_t words(const zse::exec::cuda::Chunk& chunk) {
+    ZSE_DEVICE static std::uint32_t words(const zse::exec::gpu::Chunk& chunk) {
         return chunk.words[0] + chunk.words[1] + chunk.words[2] + chunk.words[3];
     }
 };

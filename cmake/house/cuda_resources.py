@@ -16,7 +16,7 @@ ENTRY = re.compile(r"Compiling entry function '(\S+)' for '(\w+)'")
 FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 SHARED = re.compile(r"(\d+) bytes smem")
-OURS = re.compile(r"^void zse::v\d+::exec::cuda::run_kernel<")
+OURS = re.compile(r"^void zse::v\d+::exec::gpu::run_kernel<")
 
 
 def compiled(logs):
@@ -80,7 +80,7 @@ def main():
     wrong = [f"{log}: is not there; build the object anew" for log in logs if not log.is_file()]
 
     kernels = list(compiled(log for log in logs if log.is_file()))
-    entries = {squeezed(f"void zse::v1::exec::cuda::run_kernel<{name}>({name})"): name for name in budgets}
+    entries = {squeezed(f"void zse::v1::exec::gpu::run_kernel<{name}>({name})"): name for name in budgets}
     missing = set(budgets)
     rows = {}
     for kernel, entry in zip(kernels, demangled([kernel["name"] for kernel in kernels])):

@@ -31,12 +31,14 @@ Device device_of(const ModelOptions& options) {
     const std::string gpu = options.numerics == "invariant" ? "cuda-invariant" : "cuda";
     if (asked == "auto") {
         const auto built = zse_matrix::zse_engines::built();
-        const bool kernels = std::ranges::any_of(built, [&](const auto& engine) { return engine.exec == gpu; });
+        const bool kernels =
+            std::ranges::any_of(built, [&](const auto& engine) { return engine.exec == gpu; });
         if (kernels && !options.budget.request.gpu && !zse::system::probe().gpus.empty()) device.exec = gpu;
         return device;
     }
     if (asked == "cpu") return device;
-    const std::string_view number = std::string_view(asked).substr(0, 5) == "cuda:" ? std::string_view(asked).substr(5) : "";
+    const std::string_view number =
+        std::string_view(asked).substr(0, 5) == "cuda:" ? std::string_view(asked).substr(5) : "";
     const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), device.gpu);
     const bool numbered = !number.empty() && error == std::errc() && end == number.data() + number.size();
     if (asked != "cuda" && !numbered) {
@@ -146,10 +148,10 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     zse::planning::BudgetRequest& request = budget.request;
     if (on_gpu && !request.gpu) request.gpu = zse::Size{true, 0};
     if (!on_gpu && request.gpu && request.gpu->automatic) {
-        throw zse::Error(
-            zse::ErrorCode::usage,
-            "--gpu-mem auto is for zse plan and for --device cuda: the CPU computes here, so state the size of the "
-            "arena that stands in for a GPU, such as --gpu-mem 1GiB");
+        throw zse::Error(zse::ErrorCode::usage,
+                         "--gpu-mem auto is for zse plan and for --device cuda: the CPU computes here, so "
+                         "state the size of the "
+                         "arena that stands in for a GPU, such as --gpu-mem 1GiB");
     }
     // The gpu tier is an arena of host memory here: where the host's size is measured, both draw on it.
     request.unified = request.unified || (!on_gpu && (!request.host || request.host->automatic));
@@ -186,8 +188,7 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows, std::uint3
     if (!chosen.budget.holds(plan(chosen.setting()))) {
         const auto ask =
             chosen.gpu_layers_open ? zse::planning::filling(plan, chosen.budget, chosen.spec.layers) : plan;
-        const auto advice =
-            advice_on(ask, chosen.setting(), chosen.budget, chosen.spec, chosen.choice);
+        const auto advice = advice_on(ask, chosen.setting(), chosen.budget, chosen.spec, chosen.choice);
         throw Refused(plan(chosen.setting()), chosen.setting(), chosen.budget, advice);
     }
     expect_objective(chosen.offload, plan, chosen.setting(), chosen.budget, chosen.spec.layers);

@@ -258,14 +258,16 @@ void ModelOptions::declare_settings(CLI::App& command) {
     command.add_option("--isa", isa, "instruction set of the kernels; default: the widest of this processor")
         ->check(CLI::IsMember({"portable", "avx2", "avx512", "avx512_vnni", "neon"}));
     command
-        .add_option("--device", device,
-                    "where steps are computed: cpu, cuda or cuda:N (GPU N), or auto: on a GPU where there is one "
-                    "that this program has kernels for")
+        .add_option(
+            "--device", device,
+            "where steps are computed: cpu, cuda or cuda:N (GPU N), or auto: on a GPU where there is one "
+            "that this program has kernels for")
         ->type_name("DEVICE")
         ->capture_default_str();
     command
-        .add_option("--numerics", numerics,
-                    "on a GPU: fast, or invariant, which gives a sequence the same bits whatever runs beside it")
+        .add_option(
+            "--numerics", numerics,
+            "on a GPU: fast, or invariant, which gives a sequence the same bits whatever runs beside it")
         ->check(CLI::IsMember({"fast", "invariant"}))
         ->capture_default_str();
     command.add_flag("--json", json, "print JSON on standard output");

@@ -58,7 +58,9 @@ nlohmann::json json_report(const Planned& planned) {
                                  {"trained_context", spec.trained_context},
                                  {"assumed", subject.assumed}});
     }
-    out["engine"] = zse::engine::Choice{setting.weights, setting.kv, planned.choice.attention, planned.choice.exec}.spelled();
+    out["engine"] =
+        zse::engine::Choice{setting.weights, setting.kv, planned.choice.attention, planned.choice.exec}
+            .spelled();
     out["tiers"] = zse_cli::json_of(plan);
     out["static"] = out["dynamic"] = nlohmann::json::object();
     for (const Tier tier : zse::memory::all_tiers) {

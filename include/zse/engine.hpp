@@ -63,9 +63,7 @@ public:
             new EngineOf(file, spec, std::move(vocabulary), Setup::resolve(file, spec, options)));
     }
 
-    [[nodiscard]] std::string description() const override {
-        return Setup::description();
-    }
+    [[nodiscard]] std::string description() const override { return Setup::description(); }
 
 private:
     using Resolved = typename Setup::Resolved;
@@ -246,12 +244,11 @@ struct Defaults {
 };
 
 template <class C>
-using EngineOfComposition =
-    EngineOf<typename C::Weights, typename kv::Canonical<typename C::Kv>::type, typename C::Attention,
-             typename tiers::Canonical<
-                 std::conditional_t<std::is_same_v<typename C::Tiers, tiers::automatic>,
-                                    typename C::Exec::default_tiers, typename C::Tiers>>::type,
-             typename C::Exec>;
+using EngineOfComposition = EngineOf<
+    typename C::Weights, typename kv::Canonical<typename C::Kv>::type, typename C::Attention,
+    typename tiers::Canonical<std::conditional_t<std::is_same_v<typename C::Tiers, tiers::automatic>,
+                                                 typename C::Exec::default_tiers, typename C::Tiers>>::type,
+    typename C::Exec>;
 
 }  // namespace engine
 

@@ -19,18 +19,18 @@ namespace cuda_cache {
 
 namespace kv = zse::kv;
 namespace attention = zse::attention::cuda;
-using zse::exec::cuda::Order;
+using zse::exec::gpu::Order;
 using zse::kernels::Isa;
 
 /// Launches kernels on the host, in an order of threads that a test chooses.
 struct Ordered {
     template <class Kernel>
-    static void launch(zse::exec::cuda::Stream& stream, const Kernel& kernel) noexcept {
-        const zse::exec::cuda::Launch l = kernel.launch();
+    static void launch(zse::exec::gpu::Stream& stream, const Kernel& kernel) noexcept {
+        const zse::exec::gpu::Launch l = kernel.launch();
         if (stream.failed() || l.blocks.x == 0 || l.blocks.y == 0 || l.blocks.z == 0) return;
         stream.count();
         try {
-            zse::exec::cuda::EmulatedBlock::run_grid(kernel, order());
+            zse::exec::gpu::EmulatedBlock::run_grid(kernel, order());
         } catch (const std::exception& error) {
             ADD_FAILURE() << error.what();
             stream.fail(1, "a kernel failed");
@@ -131,7 +131,7 @@ public:
         call.partials_floats = partials.size();
         call.out = out.data();
         call.greatest = greatest_.data();
-        zse::exec::cuda::Stream stream;
+        zse::exec::gpu::Stream stream;
         Ordered::order() = order;
         launch(stream, call, ask.reference);
         EXPECT_FALSE(stream.failed()) << stream.why();
@@ -172,7 +172,7 @@ public:
         return call;
     }
     /// By the kernels for heads of this one width: others would only take time to compile.
-    static void launch(zse::exec::cuda::Stream& stream, const attention::AttendCall& call,
+    static void launch(zse::exec::gpu::Stream& stream, const attention::AttendCall& call,
                        bool reference = false) {
         using Launches = attention::CacheLaunch<K, V, Ordered, attention::Dims<Dim>>;
         if (reference) {
@@ -215,7 +215,7 @@ public:
     }
 
 private:
-    using Chunk = zse::exec::cuda::Chunk;
+    using Chunk = zse::exec::gpu::Chunk;
 
     [[nodiscard]] std::size_t stride() const { return shape_.heads() * Dim + 5; }  // wider than a row
     [[nodiscard]] float scale() const { return 1.0f / std::sqrt(static_cast<float>(Dim)); }

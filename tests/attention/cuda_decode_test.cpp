@@ -59,7 +59,7 @@ TEST(CudaDecode, TakesPagesFromAnyPlace) {
     call.pages.pool = nullptr;
     std::vector<float> again(out.size());
     call.out = again.data();
-    zse::exec::cuda::Stream stream;
+    zse::exec::gpu::Stream stream;
     decltype(batch)::launch(stream, call);
     EXPECT_TRUE(same_bits(out, again));
 }

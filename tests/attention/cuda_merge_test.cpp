@@ -53,7 +53,7 @@ TEST(CudaMerge, SplitsLessWhereThereIsLessRoom) {
         call.partials = partials.data();
         call.partials_floats = partials.size() - 1;
         call.out = out.data();
-        zse::exec::cuda::Stream stream;
+        zse::exec::gpu::Stream stream;
         decltype(batch)::launch(stream, call);
         ASSERT_FALSE(stream.failed());
         EXPECT_EQ(stream.kernels(), states < 2 ? 1u : 2u);
@@ -61,7 +61,7 @@ TEST(CudaMerge, SplitsLessWhereThereIsLessRoom) {
         for (std::size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], truth[i], tolerance) << i;
         // Bits that may depend on no other sequence may not depend on the room either.
         call.invariant = true;
-        zse::exec::cuda::Stream strict;
+        zse::exec::gpu::Stream strict;
         decltype(batch)::launch(strict, call);
         EXPECT_EQ(strict.failed(), states < 3);
     }

@@ -19,19 +19,19 @@ namespace zse_test {
 
 /// The host in the place of a GPU.
 struct OnHost {
-    using Launcher = zse::exec::cuda::Emulated;
-    static std::shared_ptr<zse::exec::cuda::Runtime> open() {
-        return std::make_shared<zse::exec::cuda::EmulatedRuntime>();
+    using Launcher = zse::exec::gpu::Emulated;
+    static std::shared_ptr<zse::exec::gpu::Runtime> open() {
+        return std::make_shared<zse::exec::gpu::EmulatedRuntime>();
     }
 };
 
 /// The first GPU of this machine.
 struct OnDevice {
-    using Launcher = zse::exec::cuda::Native;
+    using Launcher = zse::exec::gpu::Native;
     /// Null where there is none, after saying why.
-    static std::shared_ptr<zse::exec::cuda::Runtime> open() {
+    static std::shared_ptr<zse::exec::gpu::Runtime> open() {
         try {
-            return zse::exec::cuda::open_native(0);
+            return zse::exec::gpu::open_native(0);
         } catch (const zse::Error& error) {
             if (error.code() != zse::ErrorCode::unsupported) throw;
             std::cout << error.what() << '\n';
@@ -46,7 +46,7 @@ class Place {
 public:
     using Launcher = typename Where::Launcher;
 
-    explicit Place(zse::exec::cuda::Runtime& runtime) : runtime_(&runtime), stream_(runtime.make_stream()) {}
+    explicit Place(zse::exec::gpu::Runtime& runtime) : runtime_(&runtime), stream_(runtime.make_stream()) {}
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
     ~Place() {
@@ -86,11 +86,11 @@ public:
     void run(const Kernel& kernel) {
         Launcher::launch(stream_, kernel);
     }
-    [[nodiscard]] zse::exec::cuda::Stream& stream() noexcept { return stream_; }
+    [[nodiscard]] zse::exec::gpu::Stream& stream() noexcept { return stream_; }
 
 private:
-    zse::exec::cuda::Runtime* runtime_;
-    zse::exec::cuda::Stream stream_;
+    zse::exec::gpu::Runtime* runtime_;
+    zse::exec::gpu::Stream stream_;
     std::vector<std::pair<std::byte*, zse::Bytes>> taken_;
 };
 
@@ -102,7 +102,7 @@ struct Check {
 };
 
 template <class Where>
-void agree(zse::exec::cuda::Runtime& runtime, std::span<const Check<Where>> checks) {
+void agree(zse::exec::gpu::Runtime& runtime, std::span<const Check<Where>> checks) {
     for (const Check<Where>& check : checks) {
         SCOPED_TRACE(check.name);
         Place<Where> place(runtime);
@@ -112,7 +112,7 @@ void agree(zse::exec::cuda::Runtime& runtime, std::span<const Check<Where>> chec
 }
 /// Checks leave free memory as it was. The driver loads a kernel when it is launched first, so the second round counts.
 template <class Where>
-void leave_memory(zse::exec::cuda::Runtime& runtime, std::span<const Check<Where>> checks) {
+void leave_memory(zse::exec::gpu::Runtime& runtime, std::span<const Check<Where>> checks) {
     agree(runtime, checks);
     const zse::Bytes before = runtime.memory().free;
     agree(runtime, checks);

@@ -9,7 +9,7 @@ namespace zse_test {
 
 namespace kv = zse::kv::cuda;
 namespace sampling = zse::sampling::cuda;
-using zse::exec::cuda::Stream;
+using zse::exec::gpu::Stream;
 
 static_assert(sizeof(Best) == sizeof(sampling::BestLogit));
 

@@ -16,8 +16,7 @@
 namespace zse_test {
 
 /// Registers, bytes of shared memory and of stack, threads, and the type of the kernel.
-inline void print_budget(const zse::exec::cuda::Budget& budget, unsigned threads,
-                         const std::type_info& type) {
+inline void print_budget(const zse::exec::gpu::Budget& budget, unsigned threads, const std::type_info& type) {
     const std::unique_ptr<char, void (*)(void*)> name(
         abi::__cxa_demangle(type.name(), nullptr, nullptr, nullptr), std::free);
     std::cout << budget.registers << '\t' << budget.shared_bytes << '\t' << budget.stack_bytes << '\t'
@@ -25,9 +24,9 @@ inline void print_budget(const zse::exec::cuda::Budget& budget, unsigned threads
 }
 
 /// One line for each kernel.
-template <zse::exec::cuda::Kernel... K>
+template <zse::exec::gpu::Kernel... K>
 void print_budgets(zse::policy::List<K...> /*kernels*/) {
-    (print_budget(zse::exec::cuda::budget<K>(), K::threads, typeid(K)), ...);
+    (print_budget(zse::exec::gpu::budget<K>(), K::threads, typeid(K)), ...);
 }
 
 }  // namespace zse_test

@@ -13,7 +13,7 @@
 
 namespace {
 
-using zse::exec::cuda::Chunk;
+using zse::exec::gpu::Chunk;
 using zse_bench::ReadKernel;
 
 TEST(ReadKernel, AddsUpEveryWordOnce) {
@@ -29,7 +29,7 @@ TEST(ReadKernel, AddsUpEveryWordOnce) {
         for (const Chunk& chunk : from)
             wanted += std::accumulate(chunk.words, chunk.words + 4, std::uint32_t{0});
         std::vector<std::uint32_t> sums(in_a_round * multiprocessors, 1);
-        zse::exec::cuda::EmulatedBlock::run_grid(
+        zse::exec::gpu::EmulatedBlock::run_grid(
             ReadKernel{from.data(), chunks, multiprocessors, sums.data()});
         EXPECT_EQ(std::accumulate(sums.begin(), sums.end(), std::uint32_t{0}), wanted) << chunks;
     }

@@ -19,8 +19,9 @@ using zse::memory::Plan;
 using Nf4 = zse::Engine<zse::weights::nf4<64>, kv::int4<32>, zse::attention::flash<>, zse::exec::cuda<90>>;
 
 static_assert(Nf4::plan(models::llama3_8b, {.context = 32'768, .batch = 4}).gpu.total() <= zse::GB(10));
-static_assert(std::is_same_v<Nf4, zse::Engine<zse::exec::cuda<90>, tiers::chain<tiers::gpu, tiers::host, tiers::disk>,
-                                              kv::int4<32>, zse::weights::nf4<64>>>);
+static_assert(
+    std::is_same_v<Nf4, zse::Engine<zse::exec::cuda<90>, tiers::chain<tiers::gpu, tiers::host, tiers::disk>,
+                                    kv::int4<32>, zse::weights::nf4<64>>>);
 static_assert(Nf4::Exec::spelling.view() == "exec::cuda<90>");
 static_assert(zse::exec::cuda_invariant<80, 90>::spelling.view() == "exec::cuda_invariant<80, 90>");
 

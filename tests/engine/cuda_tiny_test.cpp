@@ -22,7 +22,7 @@ using support::emulated_invariant_gpu;
 using support::Tiny;
 using support::TinySpec;
 using zse::Limits;
-using zse::exec::cuda::EmulatedRuntime;
+using zse::exec::gpu::EmulatedRuntime;
 using zse::memory::Kind;
 using zse::memory::Tier;
 
@@ -64,7 +64,8 @@ struct Answers {
 };
 
 /// Sequences of different lengths, so that the batch shrinks to one; the second is watched.
-Answers answers(zse::AnyEngine& engine, std::uint32_t sequences, std::uint32_t prompt, float temperature = 0) {
+Answers answers(zse::AnyEngine& engine, std::uint32_t sequences, std::uint32_t prompt,
+                float temperature = 0) {
     Answers result;
     for (std::uint32_t i = 0; i < sequences; ++i) {
         zse::AnyEngine::Request request;
@@ -106,7 +107,8 @@ TEST(CudaEngine, EveryFormatAgreesWithTheFormula) {
         const auto expected = support::NaiveLlama(model).logits(tokens);
         ASSERT_EQ(rows.size(), tokens.size());
         for (std::size_t i = 0; i < tokens.size(); ++i) {
-            EXPECT_LT(support::share_of_spread(rows[i], expected[i]), 5e-3) << static_cast<int>(type) << " row " << i;
+            EXPECT_LT(support::share_of_spread(rows[i], expected[i]), 5e-3)
+                << static_cast<int>(type) << " row " << i;
         }
     }
 }
@@ -191,7 +193,8 @@ TEST(CudaEngine, TheDeviceChoosesTheTokensThatTheHostWould) {
         request.tokens = support::tiny_prompt(3, 12);
         request.max_tokens = 10;
         request.ignore_end = true;
-        request.sampling = {.temperature = temperature, .top_k = 40, .top_p = 0.9f, .min_p = 0.01f, .seed = 5};
+        request.sampling = {
+            .temperature = temperature, .top_k = 40, .top_p = 0.9f, .min_p = 0.01f, .seed = 5};
         if (watched) request.observe = [](std::uint32_t, std::span<const float>) {};
         opened.engine->submit(std::move(request));
         std::vector<std::int32_t> tokens;
@@ -216,7 +219,8 @@ TEST(CudaEngine, WhatIsPlannedIsHeldAndGivenBack) {
         const auto engine = tiny().open<OnGpu<kv::int8<32>>>(limits, options, ledger);
         answers(*engine, 2, 10);
         const zse::memory::Plan& plan = engine->plan();
-        for (const Tier tier : zse::memory::all_tiers) EXPECT_EQ(ledger->held(tier), plan[tier]) << name(tier);
+        for (const Tier tier : zse::memory::all_tiers)
+            EXPECT_EQ(ledger->held(tier), plan[tier]) << name(tier);
         EXPECT_EQ(device->taken(Tier::gpu), plan.gpu.total());
         EXPECT_GT(plan.gpu[Kind::weights], 0u);
         EXPECT_GT(plan.gpu[Kind::kv], 0u);
@@ -233,7 +237,8 @@ TEST(CudaEngine, LayersAreStreamedFromTheHost) {
     spec.layers = 5;
     const Tiny model(spec);
     const auto run = [&](std::uint32_t gpu_layers) {
-        Opened<OnGpu<kv::f16>> opened({.context = 128, .batch = 2, .output_rows = 2, .gpu_layers = gpu_layers}, model);
+        Opened<OnGpu<kv::f16>> opened(
+            {.context = 128, .batch = 2, .output_rows = 2, .gpu_layers = gpu_layers}, model);
         return answers(*opened.engine, 2, 6);
     };
     const Answers whole = run(5);
@@ -275,7 +280,7 @@ TEST(CudaEngine, PagesSpillToTheHostAndToDisk) {
 }
 
 /// A device whose stream fails at a copy.
-class FailingRuntime final : public zse::exec::cuda::Runtime {
+class FailingRuntime final : public zse::exec::gpu::Runtime {
 public:
     explicit FailingRuntime(int copies) : left_(copies) {}
     [[nodiscard]] std::string name() const override { return inner_.name(); }
@@ -285,9 +290,9 @@ public:
     void give_back(Tier tier, std::byte* base, zse::Bytes bytes) noexcept override {
         inner_.give_back(tier, base, bytes);
     }
-    using Stream = zse::exec::cuda::Stream;
-    using Event = zse::exec::cuda::Event;
-    using Graph = zse::exec::cuda::Graph;
+    using Stream = zse::exec::gpu::Stream;
+    using Event = zse::exec::gpu::Event;
+    using Graph = zse::exec::gpu::Graph;
     Stream make_stream() override { return inner_.make_stream(); }
     void destroy(Stream& stream) noexcept override { inner_.destroy(stream); }
     void synchronise(Stream& stream) noexcept override { inner_.synchronise(stream); }
@@ -295,7 +300,9 @@ public:
         if (armed && --left_ == 0) stream.fail(700, "an illegal memory access was encountered");
         inner_.copy(stream, to, from, bytes);
     }
-    void fill_zero(Stream& stream, void* to, zse::Bytes bytes) noexcept override { inner_.fill_zero(stream, to, bytes); }
+    void fill_zero(Stream& stream, void* to, zse::Bytes bytes) noexcept override {
+        inner_.fill_zero(stream, to, bytes);
+    }
     Event make_event() override { return inner_.make_event(); }
     void destroy(Event event) noexcept override { inner_.destroy(event); }
     void record(Stream& stream, Event event) noexcept override { inner_.record(stream, event); }

@@ -15,7 +15,7 @@
 
 namespace {
 
-using Thread = zse::exec::cuda::EmulatedThread;
+using Thread = zse::exec::gpu::EmulatedThread;
 using zse::f16;
 
 /// The half nearest to a value, to even where two are: searched among all of them.

@@ -10,7 +10,7 @@
 
 namespace each_thread {
 
-using namespace zse::exec::cuda;
+using namespace zse::exec::gpu;
 using Thread = EmulatedThread;
 
 inline constexpr Order orders[] = {Order::ascending, Order::descending, Order::shuffled};

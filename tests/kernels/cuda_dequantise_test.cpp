@@ -18,10 +18,10 @@ namespace cuda = zse::kernels::cuda;
 namespace weights = zse::weights;
 using support::AlignedBytes;
 using support::MmaMatrix;
-using zse::exec::cuda::Emulated;
-using zse::exec::cuda::EmulatedBlock;
-using zse::exec::cuda::Order;
-using zse::exec::cuda::Stream;
+using zse::exec::gpu::Emulated;
+using zse::exec::gpu::EmulatedBlock;
+using zse::exec::gpu::Order;
+using zse::exec::gpu::Stream;
 
 template <class Codec>
 class Dequantise : public testing::Test {};

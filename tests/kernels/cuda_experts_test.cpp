@@ -24,10 +24,10 @@ using support::FloatRows;
 using support::gaussian;
 using support::half_product_error;
 using support::MmaMatrix;
-using zse::exec::cuda::Emulated;
-using zse::exec::cuda::EmulatedBlock;
-using zse::exec::cuda::Order;
-using zse::exec::cuda::Stream;
+using zse::exec::gpu::Emulated;
+using zse::exec::gpu::EmulatedBlock;
+using zse::exec::gpu::Order;
+using zse::exec::gpu::Stream;
 
 template <Order Of>
 struct InOrder {
@@ -219,10 +219,10 @@ struct FindKernel {
     std::uint32_t pairs;
     std::uint32_t* seen;  ///< `[pairs]`: 1000 + expert for every tile that a pair is in
 
-    [[nodiscard]] zse::exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] zse::exec::gpu::Launch launch() const noexcept {
         return {{cuda::ExpertTiles<16>::most(pairs, count), 1, 1}, threads, 0};
     }
-    void operator()(zse::exec::cuda::EmulatedThread& t) const {
+    void operator()(zse::exec::gpu::EmulatedThread& t) const {
         const auto tile = cuda::ExpertTiles<16>::find(t, offsets, count, t.block().x);
         if (t.lane() != 0) return;
         for (unsigned i = 0; i < tile.tokens; ++i) seen[tile.first + i] += 1000 + tile.expert;

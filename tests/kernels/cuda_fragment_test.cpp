@@ -18,7 +18,7 @@
 
 namespace {
 
-namespace cuda = zse::exec::cuda;
+namespace gpu = zse::exec::gpu;
 namespace weights = zse::weights;
 using support::AlignedBytes;
 using zse::kernels::cuda::Fragment;
@@ -38,7 +38,7 @@ struct DecodeKernel {
     float* minima;  ///< likewise: what is added
     float* rests;   ///< likewise: the lower parts of split values
 
-    cuda::Launch launch() const noexcept { return {{columns / F::columns, 1, 1}, threads, 0}; }
+    gpu::Launch launch() const noexcept { return {{columns / F::columns, 1, 1}, threads, 0}; }
 
     template <class T>
     void operator()(T& t) const {
@@ -46,8 +46,8 @@ struct DecodeKernel {
         typename F::Slab slab;
         F::load(t, group + std::size_t{t.block().x} * F::slab_bytes, slab);
         for (unsigned s = 0; s < F::steps; ++s) {
-            cuda::FragmentA a{};
-            cuda::FragmentA rest{};
+            gpu::FragmentA a{};
+            gpu::FragmentA rest{};
             RowPair scale{1, 1};
             RowPair minimum{0, 0};
             if constexpr (F::split_values) {
@@ -97,7 +97,7 @@ struct Decoded {
         for (std::size_t r = 0; r < 16; ++r) {
             Codec::decode_row(stored.data() + r * row_bytes, columns, truth.data() + r * columns);
         }
-        cuda::EmulatedBlock::run_grid(
+        gpu::EmulatedBlock::run_grid(
             DecodeKernel<Codec>{group.data(), values.data(), scales.data(), minima.data(), rests.data()});
     }
 };

@@ -23,10 +23,10 @@ using support::FloatRows;
 using support::gaussian;
 using support::half_product_error;
 using support::MmaMatrix;
-using zse::exec::cuda::Emulated;
-using zse::exec::cuda::EmulatedBlock;
-using zse::exec::cuda::Order;
-using zse::exec::cuda::Stream;
+using zse::exec::gpu::Emulated;
+using zse::exec::gpu::EmulatedBlock;
+using zse::exec::gpu::Order;
+using zse::exec::gpu::Stream;
 
 /// Launches with the threads of a block in some order.
 template <Order Of>

@@ -23,8 +23,8 @@ namespace {
 using support::AlignedBytes;
 using support::gaussian;
 using testing::ElementsAre;
-using zse::exec::cuda::EmulatedBlock;
-using zse::exec::cuda::Order;
+using zse::exec::gpu::EmulatedBlock;
+using zse::exec::gpu::Order;
 using zse::kernels::cuda::CombineKernel;
 using zse::kernels::cuda::ExpertOrderKernel;
 using zse::kernels::cuda::HalfRange;

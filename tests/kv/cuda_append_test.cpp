@@ -17,8 +17,8 @@
 namespace {
 
 namespace kv = zse::kv;
-using zse::exec::cuda::EmulatedBlock;
-using zse::exec::cuda::Order;
+using zse::exec::gpu::EmulatedBlock;
+using zse::exec::gpu::Order;
 using zse::kernels::Isa;
 using zse::kernels::RopePairs;
 
@@ -76,7 +76,7 @@ void expect_appended(const Shape& shape) {
     };
 
     for (const Order order : orders) {
-        std::vector<zse::exec::cuda::Chunk> pool(pages * layout.page_bytes() / 16);
+        std::vector<zse::exec::gpu::Chunk> pool(pages * layout.page_bytes() / 16);
         std::vector<float> batch = values;
         kv::cuda::AppendCall call;
         call.pages = {reinterpret_cast<std::byte*>(pool.data()), layout.page_bytes(), layout};
@@ -97,7 +97,7 @@ void expect_appended(const Shape& shape) {
 
         const kv::LayerCache cache{call.pages, kv::side_kernels<K>(Isa::portable),
                                    kv::side_kernels<V>(Isa::portable)};
-        std::vector<zse::exec::cuda::Chunk> wanted(pool.size());
+        std::vector<zse::exec::gpu::Chunk> wanted(pool.size());
         kv::LayerCache truth = cache;
         truth.pages.pool = reinterpret_cast<std::byte*>(wanted.data());
         for (std::size_t row = 0; row < rows; ++row) {

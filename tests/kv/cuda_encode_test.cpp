@@ -14,8 +14,8 @@
 namespace {
 
 namespace kv = zse::kv;
-using zse::exec::cuda::EmulatedBlock;
-using zse::exec::cuda::Order;
+using zse::exec::gpu::EmulatedBlock;
+using zse::exec::gpu::Order;
 
 /// Turns and codes one row as a key and as a value of one slot, and reads both back.
 template <class C, unsigned Registers>
@@ -29,7 +29,7 @@ struct EncodeKernel {
     std::uint32_t slot;
     float* decoded;  ///< `[2, dim]`
 
-    [[nodiscard]] zse::exec::cuda::Launch launch() const noexcept { return {{1, 1, 1}, threads, 0}; }
+    [[nodiscard]] zse::exec::gpu::Launch launch() const noexcept { return {{1, 1, 1}, threads, 0}; }
 
     template <class T>
     void operator()(T& t) const {
@@ -93,11 +93,11 @@ void expect_the_codecs_bits(std::uint32_t dim) {
         unsigned number = 0;
         for (const auto& row : rows(dim)) {
             const std::uint32_t slot = ++number * 5 % page_tokens;
-            std::vector<zse::exec::cuda::Chunk> wanted(layout.page_bytes() / 16), got(wanted);
+            std::vector<zse::exec::gpu::Chunk> wanted(layout.page_bytes() / 16), got(wanted);
             auto* const bytes = reinterpret_cast<std::byte*>(wanted.data());
             put<C>(layout, row, slot, bytes);
             for (const Order order : {Order::ascending, Order::descending, Order::shuffled}) {
-                std::fill(got.begin(), got.end(), zse::exec::cuda::Chunk{});
+                std::fill(got.begin(), got.end(), zse::exec::gpu::Chunk{});
                 std::vector<float> decoded(2 * dim);
                 EmulatedBlock::run_grid(EncodeKernel<C, Registers>{row.data(), dim, layout,
                                                                    reinterpret_cast<std::byte*>(got.data()),

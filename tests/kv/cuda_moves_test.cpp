@@ -17,9 +17,9 @@ namespace {
 
 using namespace zse::kv::cuda;
 using zse::Bytes;
-using zse::exec::cuda::Chunk;
-using zse::exec::cuda::EmulatedBlock;
-using zse::exec::cuda::Order;
+using zse::exec::gpu::Chunk;
+using zse::exec::gpu::EmulatedBlock;
+using zse::exec::gpu::Order;
 using zse::kv::PageIndex;
 
 constexpr Order orders[] = {Order::ascending, Order::descending, Order::shuffled};
@@ -135,8 +135,8 @@ TEST(CudaMoves, SurvivorsKeepTheirOrder) {
 }
 
 TEST(CudaMoves, LaunchedThroughATable) {
-    zse::exec::cuda::Stream stream;
-    const PageLaunches& launches = page_launches<zse::exec::cuda::Emulated>;
+    zse::exec::gpu::Stream stream;
+    const PageLaunches& launches = page_launches<zse::exec::gpu::Emulated>;
     std::vector<Chunk> from = chunks(64, 5);
     std::vector<Chunk> to = chunks(64, 6);
     const PageMove move{at(from, 0), at(to, 0), 64};

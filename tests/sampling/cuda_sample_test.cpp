@@ -21,8 +21,8 @@ namespace {
 using namespace zse::sampling;
 using namespace zse::sampling::cuda;
 using zse::ErrorCode;
-using zse::exec::cuda::EmulatedBlock;
-using zse::exec::cuda::Order;
+using zse::exec::gpu::EmulatedBlock;
+using zse::exec::gpu::Order;
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
@@ -55,7 +55,7 @@ std::vector<std::int32_t> sample(const Case& c, Order order = Order::ascending) 
         params.push_back(device_sampling(c.params[i], row.position, row.mask, row.history));
     }
     // One odd token between rows where that keeps them from being aligned, so both kinds of loads come up.
-    std::vector<zse::exec::cuda::Chunk> workspace(workspace_bytes(rows, c.vocabulary) / 16 + 1);
+    std::vector<zse::exec::gpu::Chunk> workspace(workspace_bytes(rows, c.vocabulary) / 16 + 1);
     std::vector<std::int32_t> tokens(rows, -99);
     const SampleCall call{c.logits.data(),
                           c.vocabulary,
@@ -374,10 +374,10 @@ TEST(CudaSample, LaunchesWriteOnlyTheirWorkspace) {
     }
     const std::size_t bytes = workspace_bytes(3, 4099);
     EXPECT_EQ(bytes, 48u + 3 * 4100 * 4);
-    std::vector<zse::exec::cuda::Chunk> room(bytes / 16 + 2, {{0xabu, 0xabu, 0xabu, 0xabu}});
+    std::vector<zse::exec::gpu::Chunk> room(bytes / 16 + 2, {{0xabu, 0xabu, 0xabu, 0xabu}});
     std::vector<std::int32_t> tokens(4, -77);
-    zse::exec::cuda::Stream stream;
-    sampling_launches<zse::exec::cuda::Emulated>.sample(
+    zse::exec::gpu::Stream stream;
+    sampling_launches<zse::exec::gpu::Emulated>.sample(
         stream, {c.logits.data(), 4099, 3, 4099, params.data(), tokens.data(),
                  reinterpret_cast<std::byte*>(room.data())});
     ASSERT_FALSE(stream.failed()) << stream.why();

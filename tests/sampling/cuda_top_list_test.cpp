@@ -20,8 +20,8 @@ namespace {
 
 using namespace zse::sampling;
 using namespace zse::sampling::cuda;
-using zse::exec::cuda::EmulatedBlock;
-using zse::exec::cuda::Order;
+using zse::exec::gpu::EmulatedBlock;
+using zse::exec::gpu::Order;
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
@@ -113,7 +113,7 @@ TEST(CudaTopList, TokensThatCannotBe) {
 
 TEST(CudaTopList, OnlyOfGivenTokens) {
     const std::vector<float> logits = support::gaussian(3 * 333, 5);
-    zse::exec::cuda::Stream stream;
+    zse::exec::gpu::Stream stream;
     const std::vector<std::int32_t> tokens = {3, 300, 77};
     std::vector<float> found(3);
     TopCall call;
@@ -123,7 +123,7 @@ TEST(CudaTopList, OnlyOfGivenTokens) {
     call.vocabulary = 333;
     call.tokens = tokens.data();
     call.token_logprobs = found.data();
-    sampling_launches<zse::exec::cuda::Emulated>.top(stream, call);
+    sampling_launches<zse::exec::gpu::Emulated>.top(stream, call);
     ASSERT_FALSE(stream.failed()) << stream.why();
     for (std::size_t row = 0; row < 3; ++row) {
         EXPECT_NEAR(double{found[row]},

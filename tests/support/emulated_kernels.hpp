@@ -6,16 +6,16 @@
 
 namespace support {
 
-template <zse::exec::cuda::Kernel K>
-void Elsewhere::launch(zse::exec::cuda::Stream& stream, const K& kernel) noexcept {
-    zse::exec::cuda::Emulated::launch(stream, kernel);
+template <zse::exec::gpu::Kernel K>
+void Elsewhere::launch(zse::exec::gpu::Stream& stream, const K& kernel) noexcept {
+    zse::exec::gpu::Emulated::launch(stream, kernel);
 }
 
 /// `template struct support::emulate<List>;` defines Elsewhere::launch for each kernel of a policy::List.
 template <class List>
 struct emulate;
 
-template <zse::exec::cuda::Kernel... K>
+template <zse::exec::gpu::Kernel... K>
 struct emulate<zse::policy::List<K...>> {
     using Launch = void (*)();
     static const Launch* launches() noexcept {

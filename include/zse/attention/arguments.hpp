@@ -33,10 +33,11 @@ struct Arguments {
     std::size_t heads = 0;
     std::size_t most_tokens = 0;  ///< longest context of a sequence: sizes scratch where a kernel needs it
     std::size_t most_rows = 0;    ///< longest segment of this batch
-    std::uint32_t* greatest = nullptr;  ///< on a device: `[rows]`, raised to the greatest magnitude of each row of out
+    std::uint32_t* greatest =
+        nullptr;               ///< on a device: `[rows]`, raised to the greatest magnitude of each row of out
     std::size_t segments = 0;  ///< most of them in a step, for the room that a device's partial states take
     bool invariant = false;    ///< on a device: the bits of a row depend on no other row
-    std::size_t threads = 1;      ///< of the team: decides whether one sequence is spread over several
+    std::size_t threads = 1;   ///< of the team: decides whether one sequence is spread over several
 
     [[nodiscard]] constexpr std::size_t group() const noexcept { return heads / cache.pages.layout.kv_heads; }
     /// Scores are multiplied by this: 1 / sqrt(k_dim).
@@ -64,16 +65,16 @@ struct Arguments {
         const std::size_t rows = std::min<std::size_t>(most_rows, split_rows());
         std::uint64_t floats = 0;
         for (const bool each : {false, true}) {
-            floats = std::max(floats, cuda::partials_floats(static_cast<std::uint32_t>(rows),
-                                                            static_cast<std::uint32_t>(heads), v_dim, most_tokens,
-                                                            each));
+            floats = std::max(
+                floats, cuda::partials_floats(static_cast<std::uint32_t>(rows),
+                                              static_cast<std::uint32_t>(heads), v_dim, most_tokens, each));
         }
         return workspace_reserved + floats * sizeof(float);
     }
     /// Enqueues `launch` for all segments. Where bits of a row may not depend on others, each row is a segment of its own,
     /// split_rows() of them go at once, and their first_row counts within those.
-    void enqueue(exec::cuda::Stream& stream,
-                 void (*launch)(exec::cuda::Stream&, const cuda::AttendCall&) noexcept) const noexcept {
+    void enqueue(exec::gpu::Stream& stream,
+                 void (*launch)(exec::gpu::Stream&, const cuda::AttendCall&) noexcept) const noexcept {
         cuda::AttendCall c = call(stream);
         if (!invariant) return launch(stream, c);
         const auto all = static_cast<std::uint32_t>(batch.segments.size());
@@ -90,7 +91,7 @@ struct Arguments {
         }
     }
     /// The call for a device, without what a policy adds.
-    [[nodiscard]] cuda::AttendCall call(exec::cuda::Stream& stream) const noexcept {
+    [[nodiscard]] cuda::AttendCall call(exec::gpu::Stream& stream) const noexcept {
         const kv::PageLayout& layout = cache.pages.layout;
         cuda::AttendCall c;
         c.pages = cache.pages;
@@ -114,8 +115,8 @@ struct Arguments {
         c.invariant = invariant;
         return c;
     }
-    /// Counters of other operations, which stay zero (see exec::cuda::Stream::set_workspace).
-    static constexpr Bytes workspace_reserved = exec::cuda::workspace_zeros;
+    /// Counters of other operations, which stay zero (see exec::gpu::Stream::set_workspace).
+    static constexpr Bytes workspace_reserved = exec::gpu::workspace_zeros;
 
     /// Writes value / sum as output head `head` of `row`, turned back if the values were.
     void store_output(std::size_t row, std::size_t head, const float* value, float sum) const noexcept {

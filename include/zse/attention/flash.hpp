@@ -108,7 +108,7 @@ struct flash {
         }
 
         [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return arguments.workspace_bytes(); }
-        void enqueue(exec::cuda::Stream& stream) const noexcept {
+        void enqueue(exec::gpu::Stream& stream) const noexcept {
             arguments.enqueue(stream, arguments.kernels.device->attend);
         }
 

@@ -34,7 +34,7 @@ struct reference {
                        sizeof(float);
         }
         [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return arguments.workspace_bytes(); }
-        void enqueue(exec::cuda::Stream& stream) const noexcept {
+        void enqueue(exec::gpu::Stream& stream) const noexcept {
             arguments.enqueue(stream, arguments.kernels.device->attend_reference);
         }
         void run(std::size_t row, const exec::Worker& worker) const noexcept {

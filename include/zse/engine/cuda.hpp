@@ -19,13 +19,13 @@ namespace engine {
 /// The launches that know no codec.
 template <class Launcher, bool Invariant>
 inline constexpr kernels::cuda::RowLaunches row_launches{
-    [](exec::cuda::Stream& stream, const kernels::cuda::RmsNormCall& call) noexcept {
+    [](exec::gpu::Stream& stream, const kernels::cuda::RmsNormCall& call) noexcept {
         Launcher::launch(stream, kernels::cuda::RmsNormKernel{call});
     },
-    [](exec::cuda::Stream& stream, const kernels::cuda::RopeAnglesCall& call) noexcept {
+    [](exec::gpu::Stream& stream, const kernels::cuda::RopeAnglesCall& call) noexcept {
         Launcher::launch(stream, kv::cuda::RopeAnglesKernel{call});
     },
-    [](exec::cuda::Stream& stream, const kernels::cuda::SwigluCall& call) noexcept {
+    [](exec::gpu::Stream& stream, const kernels::cuda::SwigluCall& call) noexcept {
         Launcher::launch(stream, kernels::cuda::SwigluKernel{call});
     },
     Invariant};
@@ -36,8 +36,8 @@ inline constexpr kernels::MatrixKernels device_matrix{nullptr, nullptr,
                                                       &kernels::cuda::matrix_launches<Codec, Launcher>};
 /// The same of what knows no codec.
 template <class Launcher, bool Invariant>
-inline constexpr kernels::RowKernels device_rows{
-    nullptr, nullptr, nullptr, nullptr, nullptr, &row_launches<Launcher, Invariant>};
+inline constexpr kernels::RowKernels device_rows{nullptr, nullptr, nullptr,
+                                                 nullptr, nullptr, &row_launches<Launcher, Invariant>};
 
 /// The launches for matrices of a format under a weight policy, or null where it cannot hold that format.
 template <class Policy, class Launcher>
@@ -67,7 +67,7 @@ DeviceTables device_tables(policy::List<Pair...> /*pairs*/, auto launcher, auto 
 /// The canonical engine of five policies whose forward pass a GPU computes.
 template <policy::WeightPolicy W, policy::KvPolicy K, policy::AttentionPolicy A, policy::TierPolicy T,
           policy::ExecPolicy X>
-    requires exec::cuda::OnDevice<X>
+requires exec::gpu::OnDevice<X>
 class EngineOf<W, K, A, T, X> final : public engine::DeviceEngine<A> {
 public:
     using Weights = W;
@@ -76,10 +76,11 @@ public:
     using Tiers = T;
     using Exec = X;
     using Setup = engine::Setup<W, K, A, T, X>;
-    static_assert(policy::require<"zse: Engine with " + T::spelling + " on " + X::spelling +
-                                      " needs tiers that a GPU reaches; use tiers::chain<tiers::gpu, tiers::host>, or "
-                                      "tiers::chain<tiers::gpu, tiers::host, tiers::disk>",
-                                  tiers::on_device<T>>());
+    static_assert(
+        policy::require<"zse: Engine with " + T::spelling + " on " + X::spelling +
+                            " needs tiers that a GPU reaches; use tiers::chain<tiers::gpu, tiers::host>, or "
+                            "tiers::chain<tiers::gpu, tiers::host, tiers::disk>",
+                        tiers::on_device<T>>());
 
     using AnyEngine::plan;
 
@@ -110,8 +111,8 @@ private:
     using Base = engine::DeviceEngine<A>;
     using Layout = model::WeightLayout<W, model::OnDevice>;
 
-    EngineOf(const io::Gguf& file, const ModelSpec& spec, std::shared_ptr<const engine::Vocabulary> vocabulary,
-             const typename Setup::Resolved& r)
+    EngineOf(const io::Gguf& file, const ModelSpec& spec,
+             std::shared_ptr<const engine::Vocabulary> vocabulary, const typename Setup::Resolved& r)
         : Base(spec, std::move(vocabulary), r.plan, model::state_groups<K, A::cut>(spec, r.options.limits),
                r.options, r.identity,
                engine::device_tables(typename kv::Codecs<K>::Pairs{}, typename X::Launcher{},

@@ -35,7 +35,9 @@ struct DeviceWeights {
     model::DeviceWindows* host = nullptr;
 
     [[nodiscard]] const model::ModelWeights& top() const noexcept { return *model; }
-    [[nodiscard]] const model::LayerWeights& layer(std::uint32_t index) const noexcept { return layers[index]; }
+    [[nodiscard]] const model::LayerWeights& layer(std::uint32_t index) const noexcept {
+        return layers[index];
+    }
     [[nodiscard]] std::span<const kernels::Matrix> output_tiles() const noexcept { return tiles; }
     [[nodiscard]] model::WeightRing* ring() const noexcept { return disk; }
     [[nodiscard]] model::DeviceWindows* windows() const noexcept { return host; }
@@ -44,18 +46,18 @@ struct DeviceWeights {
 /// A stream with its device, given back when it ends.
 class OwnedStream {
 public:
-    explicit OwnedStream(exec::cuda::Runtime& runtime) : runtime_(&runtime), stream_(runtime.make_stream()) {}
+    explicit OwnedStream(exec::gpu::Runtime& runtime) : runtime_(&runtime), stream_(runtime.make_stream()) {}
     OwnedStream(const OwnedStream&) = delete;
     OwnedStream& operator=(const OwnedStream&) = delete;
     ~OwnedStream() {
         runtime_->synchronise(stream_);
         runtime_->destroy(stream_);
     }
-    [[nodiscard]] exec::cuda::Stream& get() noexcept { return stream_; }
+    [[nodiscard]] exec::gpu::Stream& get() noexcept { return stream_; }
 
 private:
-    exec::cuda::Runtime* runtime_;
-    exec::cuda::Stream stream_;
+    exec::gpu::Runtime* runtime_;
+    exec::gpu::Stream stream_;
 };
 
 /// Everything but the loading of weights. A step uploads what describes it, runs the forward pass (from a graph where all
@@ -66,18 +68,20 @@ class DeviceEngine : public AnyEngine {
 public:
     ~DeviceEngine() override {
         runtime().synchronise(stream_.get());
-        for (const exec::cuda::Graph graph : graphs_) {
+        for (const exec::gpu::Graph graph : graphs_) {
             if (graph.handle != nullptr) runtime().destroy(graph);
         }
     }
 
     /// What the driver takes of the device beside the arenas, measured at open.
-    [[nodiscard]] std::optional<system::DriverBytes> driver_bytes() const noexcept override { return driver_; }
+    [[nodiscard]] std::optional<system::DriverBytes> driver_bytes() const noexcept override {
+        return driver_;
+    }
 
 protected:
-    DeviceEngine(const ModelSpec& spec, std::shared_ptr<const Vocabulary> vocabulary, const memory::Plan& plan,
-                 const model::StateGroups& groups, const Options& options, const Identity& identity,
-                 DeviceTables tables)
+    DeviceEngine(const ModelSpec& spec, std::shared_ptr<const Vocabulary> vocabulary,
+                 const memory::Plan& plan, const model::StateGroups& groups, const Options& options,
+                 const Identity& identity, DeviceTables tables)
         : AnyEngine(spec, std::move(vocabulary), plan, groups, options, identity),
           runtime_(options.device),
           stream_(*runtime_),
@@ -89,8 +93,9 @@ protected:
           device_step_(arena(memory::Tier::gpu, memory::Kind::control)),
           pinned_(arenas().take(memory::Tier::host, memory::Kind::staging, layout_.host_bytes())),
           uploader_(*runtime_, stream_.get(),
-                    pinned_.bytes().subspan(round_up(layout_.bytes(), 64),
-                                            model::DeviceLayout::load_windows * model::DeviceLayout::load_window_bytes),
+                    pinned_.bytes().subspan(
+                        round_up(layout_.bytes(), 64),
+                        model::DeviceLayout::load_windows * model::DeviceLayout::load_window_bytes),
                     model::DeviceLayout::load_window_bytes, model::DeviceLayout::load_windows),
           executor_(*runtime_, stream_.get(), scratch_.data()),
           graphs_(limits().enforce_eager ? 0 : exec::Buckets::count(limits().batch)) {
@@ -100,8 +105,8 @@ protected:
         stream_.get().set_workspace(scratch_.data() + scratch_.size() - workspace, workspace);
     }
 
-    [[nodiscard]] exec::cuda::Runtime& runtime() const noexcept { return *runtime_; }
-    [[nodiscard]] exec::cuda::Stream& stream() noexcept { return stream_.get(); }
+    [[nodiscard]] exec::gpu::Runtime& runtime() const noexcept { return *runtime_; }
+    [[nodiscard]] exec::gpu::Stream& stream() noexcept { return stream_.get(); }
     [[nodiscard]] exec::Team& team() noexcept { return team_; }
     [[nodiscard]] model::Uploader& uploader() noexcept { return uploader_; }
     [[nodiscard]] std::span<model::LayerPlace> places() noexcept { return places_; }
@@ -129,7 +134,7 @@ protected:
     }
     /// Throws what the device failed with, if it did.
     void expect_device() {
-        const exec::cuda::Stream& stream = stream_.get();
+        const exec::gpu::Stream& stream = stream_.get();
         const bool copies = weights_.host != nullptr && weights_.host->copies().failed();
         if (!stream.failed() && !copies) return;
         throw Error(ErrorCode::internal,
@@ -224,7 +229,8 @@ private:
     }
     /// Writes how tokens are chosen, before the upload; false where the host chooses all of them.
     bool prepare_choices() {
-        auto* const to = reinterpret_cast<sampling::cuda::DeviceSampling*>(pinned_.data() + layout_.sampling_rows);
+        auto* const to =
+            reinterpret_cast<sampling::cuda::DeviceSampling*>(pinned_.data() + layout_.sampling_rows);
         bool any = false;
         for (std::size_t i = 0; i < limits().output_rows; ++i) {
             to[i] = {};
@@ -237,7 +243,8 @@ private:
 
     void enqueue(const model::Batch& batch, bool chooses) {
         auto* const rows = reinterpret_cast<float*>(device_logits_.data());
-        model::Llama<Attention>::forward(executor_, spec(), limits(), weights_, Cache{*this, batch}, batch, rows);
+        model::Llama<Attention>::forward(executor_, spec(), limits(), weights_, Cache{*this, batch}, batch,
+                                         rows);
         if (!chooses) return;
         sampling::cuda::SampleCall call;
         call.logits = rows;
@@ -246,7 +253,7 @@ private:
         call.vocabulary = spec().vocabulary;
         call.params = at<sampling::cuda::DeviceSampling>(layout_.sampling_rows);
         call.tokens = at<std::int32_t>(layout_.chosen);
-        call.workspace = stream().workspace() + exec::cuda::workspace_zeros;
+        call.workspace = stream().workspace() + exec::gpu::workspace_zeros;
         tables_.sampling->sample(stream(), call);
     }
     /// Whether the host has a part in a step, so that it cannot be captured.
@@ -269,7 +276,8 @@ private:
     model::Batch upload(const model::Batch& batch, std::size_t rows) {
         std::byte* const host = pinned_.data();
         const auto fill = [&](Bytes offset, const auto* values, std::size_t count, std::size_t all) {
-            auto* const to = reinterpret_cast<std::remove_const_t<std::remove_pointer_t<decltype(values)>>*>(host + offset);
+            auto* const to = reinterpret_cast<std::remove_const_t<std::remove_pointer_t<decltype(values)>>*>(
+                host + offset);
             std::copy_n(values, count, to);
             std::fill(to + count, to + all, values[0]);
         };
@@ -282,7 +290,8 @@ private:
         fill(layout_.segment_of_row, batch.rows.segment_of_row, real, rows);
         auto* const segment_of_row = reinterpret_cast<std::uint32_t*>(host + layout_.segment_of_row);
         if (invariant) std::iota(segment_of_row, segment_of_row + rows, 0u);
-        for (std::size_t i = real; i < rows && !invariant; ++i) segment_of_row[i] = static_cast<std::uint32_t>(sequences + i - real);
+        for (std::size_t i = real; i < rows && !invariant; ++i)
+            segment_of_row[i] = static_cast<std::uint32_t>(sequences + i - real);
         const std::size_t outputs = batch.output_rows.size() + (rows - real);
         auto* const output_rows = reinterpret_cast<std::uint32_t*>(host + layout_.output_rows);
         std::copy(batch.output_rows.begin(), batch.output_rows.end(), output_rows);
@@ -306,10 +315,12 @@ private:
                     to[written++] = segment;
                     continue;
                 }
-                for (const std::uint32_t all = std::exchange(segment.rows, 1), last = segment.first_position + all;
+                for (const std::uint32_t all = std::exchange(segment.rows, 1),
+                                         last = segment.first_position + all;
                      segment.first_position < last; ++segment.first_position) {
                     to[written] = segment;
-                    to[written].first_row = static_cast<std::uint32_t>(written % (limits().batch * attention::cuda::few_rows));
+                    to[written].first_row =
+                        static_cast<std::uint32_t>(written % (limits().batch * attention::cuda::few_rows));
                     ++written;
                 }
             }
@@ -342,17 +353,17 @@ private:
         return there;
     }
 
-    std::shared_ptr<exec::cuda::Runtime> runtime_;
+    std::shared_ptr<exec::gpu::Runtime> runtime_;
     OwnedStream stream_;
     DeviceTables tables_;
     model::DeviceLayout layout_;
     exec::Team team_;
     memory::Arena scratch_, device_logits_, device_step_, pinned_;
     model::Uploader uploader_;
-    exec::cuda::DeviceExecutor executor_;
+    exec::gpu::DeviceExecutor executor_;
     DeviceWeights weights_;
     std::vector<model::LayerPlace> places_;
-    std::vector<exec::cuda::Graph> graphs_;  ///< by bucket
+    std::vector<exec::gpu::Graph> graphs_;  ///< by bucket
     system::DriverBytes driver_;
     bool chose_ = false;  ///< the step's tokens
 };

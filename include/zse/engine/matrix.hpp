@@ -95,11 +95,11 @@ public:
             if (candidate.is(choice)) return candidate;
         }
         const bool on_gpu = choice.exec != "cpu";
-        throw Error(ErrorCode::unsupported,
-                    text("an engine with ", choice.spelled(),
-                         " is not built in; choose another, or configure with ",
-                         on_gpu ? "-DZSE_CUDA=ON and " : "", "-DZSE_EXTRA_ENGINES=", choice.weights, ":", choice.kv,
-                         on_gpu ? ":" : "", on_gpu ? choice.exec : std::string()));
+        throw Error(
+            ErrorCode::unsupported,
+            text("an engine with ", choice.spelled(), " is not built in; choose another, or configure with ",
+                 on_gpu ? "-DZSE_CUDA=ON and " : "", "-DZSE_EXTRA_ENGINES=", choice.weights, ":", choice.kv,
+                 on_gpu ? ":" : "", on_gpu ? choice.exec : std::string()));
     }
 
     /// Opens a model with the engine of this choice.

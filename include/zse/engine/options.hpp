@@ -21,9 +21,9 @@ struct Options {
     /// The directory of files of the disk tier; empty: where the system keeps temporary files.
     std::filesystem::path disk_directory;
     std::optional<kernels::Isa> isa;  ///< kernels of this instruction set; none: the widest of the processor
-    int gpu = 0;                                ///< which GPU, as the driver counts them
-    std::shared_ptr<exec::cuda::Runtime> device = nullptr;  ///< it, once opened: engines on exec::cuda set it
-    kv::Eviction eviction = kv::Eviction::lru;  ///< which pages leave a tier that is full
+    int gpu = 0;                      ///< which GPU, as the driver counts them
+    std::shared_ptr<exec::gpu::Runtime> device = nullptr;  ///< it, once opened: engines on exec::cuda set it
+    kv::Eviction eviction = kv::Eviction::lru;             ///< which pages leave a tier that is full
     /// Where the file of Limits::prompt_cache_disk is; made where it is missing. One engine at a time has the file of a
     /// model; models and settings have files of their own.
     std::filesystem::path prompt_cache_directory{};

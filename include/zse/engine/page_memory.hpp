@@ -164,8 +164,8 @@ private:
         if (pool.disk_pages != 0 && transfers_ == nullptr) {
             transfers_ = std::make_unique<memory::Transfers>(disk_threads, disk_queue);
         }
-        const kv::TieredPages::Parts parts{kv_[number].data(), spread.host.data(), &spread.disk,
-                                           spread.staging.data(), transfers_.get(), &mover_};
+        const kv::TieredPages::Parts parts{kv_[number].data(),    spread.host.data(), &spread.disk,
+                                           spread.staging.data(), transfers_.get(),   &mover_};
         spread.tiers = std::make_unique<kv::TieredPages>(carver, group.layout, group.spread, parts, eviction,
                                                          model::pages_of_a_step(limits_));
     }

@@ -86,8 +86,9 @@ private:
         }
         for (std::uint32_t layer = 0; layer < spec.layers; ++layer) {
             if (kv::Codecs<K>::of(layer).old == kv::LayerCodecs::none) continue;
-            throw Error(ErrorCode::unsupported, "a second precision for old tokens is for the processor only; use "
-                                                "one precision for all, or exec::cpu");
+            throw Error(ErrorCode::unsupported,
+                        "a second precision for old tokens is for the processor only; use "
+                        "one precision for all, or exec::cpu");
         }
     }
     template <class... Pair>

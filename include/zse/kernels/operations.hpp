@@ -28,7 +28,7 @@ struct Embed {
         table.decode_row(static_cast<std::size_t>(tokens[item]), out + item * table.columns);
     }
     [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return 0; }
-    void enqueue(exec::cuda::Stream& stream) const noexcept {
+    void enqueue(exec::gpu::Stream& stream) const noexcept {
         table.kernels->device->embed(
             stream, {table.parts[0], tokens, static_cast<std::uint32_t>(count), table.columns, out});
     }
@@ -55,10 +55,11 @@ struct RmsNorm {
                           out.codes != nullptr ? out.coded(item) : CodedToken{});
     }
     [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return 0; }
-    void enqueue(exec::cuda::Stream& stream) const noexcept {
+    void enqueue(exec::gpu::Stream& stream) const noexcept {
         kernels->device->rms_norm(
-            stream, {x, weight, rows, out.floats, out.greatest, clear, static_cast<std::uint32_t>(clear_stride),
-                     static_cast<std::uint32_t>(out.tokens), static_cast<std::uint32_t>(out.columns), epsilon});
+            stream,
+            {x, weight, rows, out.floats, out.greatest, clear, static_cast<std::uint32_t>(clear_stride),
+             static_cast<std::uint32_t>(out.tokens), static_cast<std::uint32_t>(out.columns), epsilon});
     }
 };
 
@@ -156,7 +157,7 @@ struct Linear {
         for (std::size_t i = 0; i < count; ++i) rows += round_up(outputs[i].weights.rows, Matrix::group_rows);
         return cuda::workspace_bytes(rows, x.columns, x.tokens);
     }
-    void enqueue(exec::cuda::Stream& stream) const noexcept {
+    void enqueue(exec::gpu::Stream& stream) const noexcept {
         cuda::LinearCall call;
         call.x = x.floats;
         call.greatest = x.greatest;
@@ -251,14 +252,14 @@ struct GatedLinear {
                    ? product
                    : saturating_add(product, saturating_mul(x.tokens, up.rows * sizeof(float)));
     }
-    void enqueue(exec::cuda::Stream& stream) const noexcept {
+    void enqueue(exec::gpu::Stream& stream) const noexcept {
         const auto tokens = static_cast<std::uint32_t>(x.tokens);
         const auto columns = static_cast<std::uint32_t>(x.columns);
         const bool invariant = kernels->device->invariant;
         if (gate.kernels == up.kernels) {
             return gate.kernels->device->gated(
-                stream, {gate.parts[0], up.parts[0], gate.rows, columns, x.floats, x.greatest, tokens, out.floats,
-                         out.greatest, stream.workspace(), stream.workspace_bytes(), invariant});
+                stream, {gate.parts[0], up.parts[0], gate.rows, columns, x.floats, x.greatest, tokens,
+                         out.floats, out.greatest, stream.workspace(), stream.workspace_bytes(), invariant});
         }
         // The product of up lies behind the room of the two products.
         const Bytes room = round_up(up.rows * x.tokens * sizeof(float), 64);
@@ -333,10 +334,10 @@ struct RopeAngles {
                     sines + item * dim);
     }
     [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return 0; }
-    void enqueue(exec::cuda::Stream& stream) const noexcept {
-        kernels->device->rope_angles(stream, {positions, static_cast<std::uint32_t>(count),
-                                              static_cast<std::uint32_t>(dim), base, linear, factors, order,
-                                              cosines, sines});
+    void enqueue(exec::gpu::Stream& stream) const noexcept {
+        kernels->device->rope_angles(
+            stream, {positions, static_cast<std::uint32_t>(count), static_cast<std::uint32_t>(dim), base,
+                     linear, factors, order, cosines, sines});
     }
 };
 

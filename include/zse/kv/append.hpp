@@ -21,7 +21,7 @@ struct LayerCache {
     const SideKernels* k = nullptr;
     const SideKernels* v = nullptr;
     /// Where a GPU computes; the two above are null then.
-    void (*append)(exec::cuda::Stream&, const cuda::AppendCall&) noexcept = nullptr;
+    void (*append)(exec::gpu::Stream&, const cuda::AppendCall&) noexcept = nullptr;
 
     /// Encodes a key into its slot of a page, piece by piece.
     void put_key(PageIndex page, std::size_t head, std::size_t slot, const float* key) const noexcept {
@@ -161,11 +161,11 @@ struct RopeAppend {
         }
     }
     [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return 0; }
-    void enqueue(exec::cuda::Stream& stream) const noexcept {
+    void enqueue(exec::gpu::Stream& stream) const noexcept {
         cache.append(stream, {cache.pages, batch.segments.data(), batch.segment_of_row, batch.positions,
                               static_cast<std::uint32_t>(batch.rows), q, k, v, row_stride,
-                              static_cast<std::uint32_t>(heads), cosines, sines, static_cast<std::uint32_t>(dim),
-                              order});
+                              static_cast<std::uint32_t>(heads), cosines, sines,
+                              static_cast<std::uint32_t>(dim), order});
     }
 };
 

@@ -15,7 +15,7 @@ namespace kv {
 class PageMover {
 public:
     PageMover() = default;
-    explicit PageMover(std::shared_ptr<exec::cuda::Runtime> device) : device_(std::move(device)) {
+    explicit PageMover(std::shared_ptr<exec::gpu::Runtime> device) : device_(std::move(device)) {
         if (device_ == nullptr) return;
         copies_ = device_->make_stream();
         copied_ = device_->make_event();
@@ -44,7 +44,7 @@ public:
         device_->synchronise(copies_);
     }
     /// What follows on `stream` comes after the copies.
-    void join(exec::cuda::Stream& stream) noexcept {
+    void join(exec::gpu::Stream& stream) noexcept {
         if (device_ == nullptr || !pending_) return;
         device_->record(copies_, copied_);
         device_->wait(stream, copied_);
@@ -53,9 +53,9 @@ public:
     [[nodiscard]] bool failed() const noexcept { return copies_.failed(); }
 
 private:
-    std::shared_ptr<exec::cuda::Runtime> device_;
-    exec::cuda::Stream copies_;
-    exec::cuda::Event copied_;
+    std::shared_ptr<exec::gpu::Runtime> device_;
+    exec::gpu::Stream copies_;
+    exec::gpu::Event copied_;
     bool pending_ = false;
 };
 

@@ -381,7 +381,7 @@ private:
         written_[buffer_] = to;
         for (std::uint32_t layer = 0; layer < layout_.layers; ++layer) {
             mover_->copy(buffer + layer * slice(), at(page) + layer * layout_.layer_bytes(),
-                               layout_.layer_bytes());
+                         layout_.layer_bytes());
         }
         mover_->settle();
         for (std::uint32_t layer = 0; layer < layout_.layers; ++layer) {
@@ -410,7 +410,7 @@ private:
         put(page, frame);
         for (std::uint32_t layer = 0; layer < layout_.layers; ++layer) {
             mover_->copy(at(page) + layer * layout_.layer_bytes(), buffer + layer * slice(),
-                               layout_.layer_bytes());
+                         layout_.layer_bytes());
         }
         ++traffic_.fetched_from_disk;
     }

@@ -20,11 +20,11 @@ struct DeviceLayout {
     Bytes positions = 0;
     Bytes segment_of_row = 0;
     Bytes output_rows = 0;
-    Bytes sampling_rows = 0;  ///< how the token of each output row is chosen
-    Bytes chosen = 0;    ///< the token of each output row: comes back
+    Bytes sampling_rows = 0;                          ///< how the token of each output row is chosen
+    Bytes chosen = 0;                                 ///< the token of each output row: comes back
     std::array<Bytes, StateGroups::most> segments{};  ///< `[group]`
     std::array<Bytes, StateGroups::most> places{};
-    Bytes entries = 0;      ///< from here on
+    Bytes entries = 0;       ///< from here on
     Bytes most_entries = 0;  ///< bytes
 
     constexpr DeviceLayout() = default;
@@ -43,7 +43,8 @@ struct DeviceLayout {
             const StateGroup& group = groups.groups[g];
             // One for each row, where bits of a row may not depend on those beside it.
             segments[g] = place(Carver::footprint<kv::Segment>(limits.step_tokens));
-            if (group.spread.spread()) places[g] = place(Carver::footprint<kv::PagePlace>(group.spread.total()));
+            if (group.spread.spread())
+                places[g] = place(Carver::footprint<kv::PagePlace>(group.spread.total()));
             most_entries =
                 saturating_add(most_entries, Carver::footprint<kv::PageIndex>(saturating_mul(
                                                  limits.batch, group.keeping.entries(limits.context))));

@@ -18,8 +18,11 @@ namespace model {
 class DeviceWindows {
 public:
     /// `memory` holds two windows of `window_bytes`.
-    DeviceWindows(exec::cuda::Runtime& runtime, memory::Arena memory, Bytes window_bytes)
-        : runtime_(&runtime), memory_(std::move(memory)), window_bytes_(window_bytes), copies_(runtime.make_stream()) {
+    DeviceWindows(exec::gpu::Runtime& runtime, memory::Arena memory, Bytes window_bytes)
+        : runtime_(&runtime),
+          memory_(std::move(memory)),
+          window_bytes_(window_bytes),
+          copies_(runtime.make_stream()) {
         for (std::size_t i = 0; i < 2; ++i) {
             arrived_[i] = runtime.make_event();
             done_[i] = runtime.make_event();
@@ -49,15 +52,15 @@ public:
     }
     [[nodiscard]] std::uint32_t layers() const noexcept { return static_cast<std::uint32_t>(images_.size()); }
     /// What copies failed with, if they did.
-    [[nodiscard]] const exec::cuda::Stream& copies() const noexcept { return copies_; }
+    [[nodiscard]] const exec::gpu::Stream& copies() const noexcept { return copies_; }
     [[nodiscard]] Bytes copied() const noexcept { return copied_; }
 
     /// What follows on `stream` computes with the layer.
-    void enter(exec::cuda::Stream& stream, std::uint32_t layer) noexcept {
+    void enter(exec::gpu::Stream& stream, std::uint32_t layer) noexcept {
         runtime_->wait(stream, arrived_[layer % 2]);
     }
     /// What follows does not: its window goes to the next layer, or to the first ones of the next step.
-    void leave(exec::cuda::Stream& stream, std::uint32_t layer) noexcept {
+    void leave(exec::gpu::Stream& stream, std::uint32_t layer) noexcept {
         if (images_.size() <= 2) return;  // both stay where they are
         runtime_->record(stream, done_[layer % 2]);
         runtime_->wait(copies_, done_[layer % 2]);
@@ -71,12 +74,12 @@ private:
         copied_ += images_[layer].size();
     }
 
-    exec::cuda::Runtime* runtime_;
+    exec::gpu::Runtime* runtime_;
     memory::Arena memory_;
     Bytes window_bytes_;
-    exec::cuda::Stream copies_;
-    std::array<exec::cuda::Event, 2> arrived_{};
-    std::array<exec::cuda::Event, 2> done_{};
+    exec::gpu::Stream copies_;
+    std::array<exec::gpu::Event, 2> arrived_{};
+    std::array<exec::gpu::Event, 2> done_{};
     std::vector<std::span<const std::byte>> images_;
     Bytes copied_ = 0;
 };
@@ -88,7 +91,7 @@ struct Window {
     bool enters = true;
 
     [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept { return 0; }
-    void enqueue(exec::cuda::Stream& stream) const noexcept {
+    void enqueue(exec::gpu::Stream& stream) const noexcept {
         if (enters) {
             windows->enter(stream, layer);
         } else {
@@ -100,7 +103,7 @@ struct Window {
 /// Brings packed weights into a device through pinned pieces: the processor fills one while others are on their way.
 class Uploader {
 public:
-    Uploader(exec::cuda::Runtime& runtime, exec::cuda::Stream& stream, std::span<std::byte> pinned, Bytes piece,
+    Uploader(exec::gpu::Runtime& runtime, exec::gpu::Stream& stream, std::span<std::byte> pinned, Bytes piece,
              std::size_t pieces)
         : runtime_(&runtime), stream_(&stream), pinned_(pinned), piece_(piece) {
         for (std::size_t i = 0; i < pieces; ++i) events_.push_back(runtime.make_event());
@@ -109,7 +112,7 @@ public:
     Uploader& operator=(const Uploader&) = delete;
     ~Uploader() {
         runtime_->synchronise(*stream_);
-        for (const exec::cuda::Event event : events_) runtime_->destroy(event);
+        for (const exec::gpu::Event event : events_) runtime_->destroy(event);
     }
 
     [[nodiscard]] Bytes piece_bytes() const noexcept { return piece_; }
@@ -126,11 +129,11 @@ public:
     }
 
 private:
-    exec::cuda::Runtime* runtime_;
-    exec::cuda::Stream* stream_;
+    exec::gpu::Runtime* runtime_;
+    exec::gpu::Stream* stream_;
     std::span<std::byte> pinned_;
     Bytes piece_;
-    std::vector<exec::cuda::Event> events_;
+    std::vector<exec::gpu::Event> events_;
     std::size_t sent_ = 0;
 };
 

@@ -56,7 +56,8 @@ struct Llama {
         exec::Buffer<float, X> cosines(x, most * spec.rope_dim);
         exec::Buffer<float, X> sines(x, most * spec.rope_dim);
         Magnitudes<X> magnitudes(x, most);
-        Step step{spec, limits, batch, top.rows, hidden.data(), cosines.data(), sines.data(), magnitudes.data()};
+        Step step{spec,          limits,         batch,        top.rows,
+                  hidden.data(), cosines.data(), sines.data(), magnitudes.data()};
         step.rows = X::records ? most : batch.rows.rows;
         if (limits.disk_output) {
             x.run(EmbedFromDisk{weights.ring(), top.embedding, batch.tokens, step.rows, hidden.data()});
@@ -131,8 +132,7 @@ private:
         [[nodiscard]] constexpr std::uint32_t* data() const noexcept { return buffer.data(); }
     };
     template <class X>
-        requires(!X::device)
-    struct Magnitudes<X> {
+    requires(!X::device) struct Magnitudes<X> {
         constexpr Magnitudes(X& /*x*/, std::size_t /*most*/) noexcept {}
         [[nodiscard]] constexpr std::uint32_t* data() const noexcept { return nullptr; }
     };
@@ -150,7 +150,8 @@ private:
         std::size_t rows = 0;
 
         [[nodiscard]] constexpr std::uint32_t* greatest(Row of) const noexcept {
-            return magnitudes == nullptr ? nullptr : magnitudes + static_cast<std::size_t>(of) * limits.step_tokens;
+            return magnitudes == nullptr ? nullptr
+                                         : magnitudes + static_cast<std::size_t>(of) * limits.step_tokens;
         }
     };
 

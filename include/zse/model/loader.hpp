@@ -183,7 +183,8 @@ private:
         Convert convert;
         std::unique_ptr<std::byte[]> rows;  ///< 16 of each thread, converted
 
-        Packer(const kernels::Matrix& of, const io::TensorInfo& tensor, std::uint32_t first_row, unsigned threads)
+        Packer(const kernels::Matrix& of, const io::TensorInfo& tensor, std::uint32_t first_row,
+               unsigned threads)
             : matrix(of), held_row(of.format.row_bytes(of.columns)) {
             const weights::Format stored = *detail::format_of(tensor.type);
             stored_row = stored.row_bytes(of.columns);
@@ -196,7 +197,8 @@ private:
             const std::size_t count = std::min<std::size_t>(matrix.group_rows, matrix.rows - row);
             const std::byte* from = first + row * stored_row;
             if (convert == nullptr) {
-                return weights::pack(matrix.packing, matrix.format, matrix.columns, from, stored_row, count, to);
+                return weights::pack(matrix.packing, matrix.format, matrix.columns, from, stored_row, count,
+                                     to);
             }
             std::byte* const converted = rows.get() + thread * matrix.group_rows * held_row;
             for (std::size_t r = 0; r < count; ++r) {
@@ -264,8 +266,7 @@ private:
             const io::TensorInfo& tensor = detail::vector_tensor(file, name, count);
             const std::span<float> place = carver.take<float>(count);
             if (on_device(place.data())) {
-                upload(reinterpret_cast<std::byte*>(place.data()),
-                       tensor.data.first(count * sizeof(float)));
+                upload(reinterpret_cast<std::byte*>(place.data()), tensor.data.first(count * sizeof(float)));
             } else {
                 std::memcpy(place.data(), tensor.data.data(), count * sizeof(float));
             }
@@ -333,7 +334,8 @@ private:
         }
         void upload(std::byte* to, std::span<const std::byte> bytes) {
             while (!bytes.empty()) {
-                const auto now = bytes.first(std::min<std::size_t>(bytes.size(), binding.uploader->piece_bytes()));
+                const auto now =
+                    bytes.first(std::min<std::size_t>(bytes.size(), binding.uploader->piece_bytes()));
                 std::memcpy(binding.uploader->piece().data(), now.data(), now.size());
                 binding.uploader->send(to, now.size());
                 to += now.size();
@@ -355,8 +357,9 @@ private:
                 const std::size_t at_once = binding.uploader->piece_bytes() / matrix.group_bytes();
                 if (at_once == 0) {
                     throw Error(ErrorCode::unsupported,
-                                text("16 rows of a matrix with ", matrix.columns, " columns are ", matrix.group_bytes(),
-                                     " bytes; a GPU takes up to ", binding.uploader->piece_bytes()));
+                                text("16 rows of a matrix with ", matrix.columns, " columns are ",
+                                     matrix.group_bytes(), " bytes; a GPU takes up to ",
+                                     binding.uploader->piece_bytes()));
                 }
                 for (std::size_t first = 0; first < matrix.groups(); first += at_once) {
                     const std::size_t count = std::min(at_once, matrix.groups() - first);

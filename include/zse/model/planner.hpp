@@ -60,7 +60,7 @@ struct OnHost {
     static constexpr weights::Packing packing = weights::Packing::cpu_r16k4;
 };
 struct OnDevice {
-    using Recorder = exec::cuda::DeviceRecorder;
+    using Recorder = exec::gpu::DeviceRecorder;
     static constexpr weights::Packing packing = weights::Packing::cuda_mma16;
 };
 
@@ -327,17 +327,17 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     plan.add(compute, Kind::logits, logits);
     if constexpr (on_device) {
         const Bytes choosing =
-            exec::cuda::workspace_zeros + sampling::cuda::workspace_bytes(limits.output_rows, spec.vocabulary);
+            exec::gpu::workspace_zeros + sampling::cuda::workspace_bytes(limits.output_rows, spec.vocabulary);
         plan.scratch_per_thread = std::max(recorder.thread_bytes(), round_up(choosing, 64));
         plan.add(compute, Kind::scratch, recorder.shared_bytes() + plan.scratch_per_thread);
-        plan.add(Tier::host, Kind::logits, logits);  // where tokens are chosen that the device does not choose
+        plan.add(Tier::host, Kind::logits,
+                 logits);  // where tokens are chosen that the device does not choose
         const DeviceLayout device(groups, limits);
         plan.add(Tier::gpu, Kind::control, device.bytes());
         plan.add(Tier::host, Kind::staging, device.host_bytes());
         plan.add(Tier::gpu, Kind::staging, Layout::window_bytes(spec, placement));
     } else {
-        plan.add(compute, Kind::scratch,
-                 recorder.shared_bytes() + limits.threads * recorder.thread_bytes());
+        plan.add(compute, Kind::scratch, recorder.shared_bytes() + limits.threads * recorder.thread_bytes());
     }
     plan.add(Tier::host, Kind::sampling, sampling::scratch_bytes(spec.vocabulary));
     plan.add(Tier::host, Kind::page_tables, ControlLayout::page_table_bytes(groups, limits));
@@ -346,10 +346,11 @@ constexpr memory::Plan plan(const ModelSpec& spec, const Limits& limits) {
     plan.add(Tier::disk, Kind::prompt_cache, prompts.file_bytes);
     plan.add(Tier::host, Kind::staging, prompts.staging_bytes());
     plan.add(Tier::host, Kind::tokenizer, spec.tokenizer_bytes);
-    plan.add(Tier::host, Kind::control,
-             ControlLayout::bytes(spec, limits, groups.count,
-                                  on_device ? 0 : Llama<Attention>::operations(spec, limits) + ring.operations()) +
-                 ring.control_bytes(limits.threads));
+    plan.add(
+        Tier::host, Kind::control,
+        ControlLayout::bytes(spec, limits, groups.count,
+                             on_device ? 0 : Llama<Attention>::operations(spec, limits) + ring.operations()) +
+            ring.control_bytes(limits.threads));
     return plan;
 }
 

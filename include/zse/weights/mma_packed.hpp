@@ -16,7 +16,7 @@ namespace weights {
 ///   [codes] [header: scales, minima]
 ///
 /// Codes lie so that each 16 bytes that a lane of a warp loads are its part of the operand A of mma.m16n8k16 (PTX; see
-/// exec::cuda::FragmentA), steps of 16 columns in order:
+/// exec::gpu::FragmentA), steps of 16 columns in order:
 ///
 ///    4 bits  [4 steps][lane][16 bytes]: word s is step s. Nibbles j and j + 4 are pair j of the fragment, lower and
 ///            higher column. For nf4 nibbles 2j and 2j + 1 are, and bits 2 and 3 of each code change places: what two

@@ -19,8 +19,8 @@ constexpr Bytes group_bytes(Packing packing, Format format, std::uint32_t column
 }
 
 /// Packs up to 16 rows, which lie `row_bytes` apart as their codec stores them.
-inline void pack(Packing packing, Format format, std::uint32_t columns, const std::byte* from, Bytes row_bytes,
-                 std::size_t count, std::byte* group) noexcept {
+inline void pack(Packing packing, Format format, std::uint32_t columns, const std::byte* from,
+                 Bytes row_bytes, std::size_t count, std::byte* group) noexcept {
     if (packing == Packing::cpu_r16k4) {
         PackedLayout{format, columns}.pack(from, row_bytes, count, group);
     } else {

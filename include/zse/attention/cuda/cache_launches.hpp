@@ -90,19 +90,19 @@ struct CacheKernelList {
 /// What CacheLaunches points to. Nothing here waits, allocates, or reads what is on the device.
 template <class K, class V, class Launcher, class Fast = FastDims>
 struct CacheLaunch {
-    static void append(exec::cuda::Stream& stream, const kv::cuda::AppendCall& call) noexcept {
+    static void append(exec::gpu::Stream& stream, const kv::cuda::AppendCall& call) noexcept {
         const kv::PageLayout& layout = call.pages.layout;
         detail::with_registers(layout.k_dim < layout.v_dim ? layout.v_dim : layout.k_dim, [&](auto width) {
             Launcher::launch(stream, kv::cuda::AppendKernel<K, V, width()>{call});
         });
     }
-    static void attend_reference(exec::cuda::Stream& stream, const AttendCall& call) noexcept {
+    static void attend_reference(exec::gpu::Stream& stream, const AttendCall& call) noexcept {
         if (call.extra_states != 0) return stream.fail(1, "zse: these shapes merge no states from elsewhere");
         detail::with_registers(call.pages.layout.v_dim, [&](auto width) {
             Launcher::launch(stream, ReferenceKernel<K, V, width()>{call});
         });
     }
-    static void attend(exec::cuda::Stream& stream, const AttendCall& call) noexcept {
+    static void attend(exec::gpu::Stream& stream, const AttendCall& call) noexcept {
         const kv::PageLayout& layout = call.pages.layout;
         const bool pages = layout.page_tokens == 16 || layout.page_tokens == 32;
         if (!pages || layout.k_dim != layout.v_dim || !attend_any(stream, call, Fast{})) {
@@ -112,11 +112,11 @@ struct CacheLaunch {
 
 private:
     template <unsigned... Dim>
-    static bool attend_any(exec::cuda::Stream& stream, const AttendCall& call, Dims<Dim...>) noexcept {
+    static bool attend_any(exec::gpu::Stream& stream, const AttendCall& call, Dims<Dim...>) noexcept {
         return (attend_with<Dim>(stream, call) || ...);
     }
     template <unsigned Dim>
-    static bool attend_with(exec::cuda::Stream& stream, const AttendCall& call) noexcept {
+    static bool attend_with(exec::gpu::Stream& stream, const AttendCall& call) noexcept {
         if constexpr (is_fast<K, V>(Dim)) {
             if (call.pages.layout.k_dim != Dim) return false;
             if (call.most_rows > few_rows) Launcher::launch(stream, PrefillKernel<K, V, Dim>{call});
@@ -128,7 +128,7 @@ private:
         }
     }
     template <unsigned Dim>
-    static void attend_few(exec::cuda::Stream& stream, const AttendCall& call) noexcept {
+    static void attend_few(exec::gpu::Stream& stream, const AttendCall& call) noexcept {
         const auto rule = call.invariant
                               ? SplitRule{invariant_splits, SplitRule::invariant_tiles}
                               : SplitRule{call.splits < 1 ? 1 : call.splits, SplitRule::fast_tiles};
@@ -157,7 +157,7 @@ private:
     }
 };
 
-/// The launches for keys in K and values in V, by exec::cuda::Native or, in tests, exec::cuda::Emulated.
+/// The launches for keys in K and values in V, by exec::gpu::Native or, in tests, exec::gpu::Emulated.
 template <class K, class V, class Launcher>
 inline constexpr CacheLaunches cache_launches{&CacheLaunch<K, V, Launcher>::append,
                                               &CacheLaunch<K, V, Launcher>::attend,

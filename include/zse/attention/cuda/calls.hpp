@@ -88,9 +88,9 @@ constexpr std::uint64_t partials_floats(std::uint32_t rows, std::uint32_t heads,
 
 /// The launches for one pair of codecs, bound at open.
 struct CacheLaunches {
-    void (*append)(exec::cuda::Stream&, const kv::cuda::AppendCall&) noexcept = nullptr;
-    void (*attend)(exec::cuda::Stream&, const AttendCall&) noexcept = nullptr;
-    void (*attend_reference)(exec::cuda::Stream&, const AttendCall&) noexcept = nullptr;
+    void (*append)(exec::gpu::Stream&, const kv::cuda::AppendCall&) noexcept = nullptr;
+    void (*attend)(exec::gpu::Stream&, const AttendCall&) noexcept = nullptr;
+    void (*attend_reference)(exec::gpu::Stream&, const AttendCall&) noexcept = nullptr;
 };
 
 }  // namespace cuda

@@ -29,16 +29,16 @@ struct DecodeKernel {
     static constexpr unsigned block_bytes = 72 * 1024;
     static constexpr unsigned warps =
         4 * warp_bytes <= block_bytes ? 4 : (2 * warp_bytes <= block_bytes ? 2 : 1);
-    static constexpr unsigned threads = warps * exec::cuda::warp_threads;
+    static constexpr unsigned threads = warps * exec::gpu::warp_threads;
     static constexpr unsigned blocks_per_sm = 3;
 
     AttendCall call;
     SplitRule rule;
     std::uint32_t parts = 1;  ///< blocks of one context
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         constexpr unsigned merge_bytes = warps * tile_queries * partial_floats(Dim) * sizeof(float);
-        constexpr unsigned bytes = warps * warp_bytes + query_chunks * sizeof(exec::cuda::Chunk);
+        constexpr unsigned bytes = warps * warp_bytes + query_chunks * sizeof(exec::gpu::Chunk);
         return {{parts, call.pages.layout.kv_heads * query_tiles(), call.segment_count},
                 threads,
                 bytes < merge_bytes ? merge_bytes : bytes};
@@ -72,17 +72,17 @@ private:
         std::uint32_t position = 0;
         float greatest = lowest;
         float sum = 0;
-        exec::cuda::FragmentD value[ValueTile::stretches][ValueTile::tiles]{};
+        exec::gpu::FragmentD value[ValueTile::stretches][ValueTile::tiles]{};
     };
     /// Scores of tokens 8 q to 8 q + 7 of a tile, then their weights.
     static constexpr unsigned lane_tokens = 8;
     /// Wide heads leave no registers for queries: the warps of a block read the same ones, from behind their tiles, and
     /// loops over steps stay loops. So three blocks share a multiprocessor.
     static constexpr bool wide = Dim > 64;
-    static constexpr unsigned query_chunks = wide ? KeyTile::steps * exec::cuda::warp_threads : 0;
-    static_assert(sizeof(exec::cuda::FragmentA) == sizeof(exec::cuda::Chunk));
+    static constexpr unsigned query_chunks = wide ? KeyTile::steps * exec::gpu::warp_threads : 0;
+    static_assert(sizeof(exec::gpu::FragmentA) == sizeof(exec::gpu::Chunk));
     struct Queries {
-        exec::cuda::FragmentA steps[wide ? 1 : KeyTile::steps];
+        exec::gpu::FragmentA steps[wide ? 1 : KeyTile::steps];
     };
 
     /// What is left of a number after rounding to a half, times this, is a half again, and not a subnormal one.
@@ -117,13 +117,13 @@ private:
             for (unsigned i = 0; i < 4; ++i) {
                 values[i] = t.load(from + KeyTile::dim(step, t.lane() % 4, i)) * factor;
             }
-            exec::cuda::FragmentA a;
+            exec::gpu::FragmentA a;
             split(t, values[0], values[1], a.pairs[0], a.pairs[1]);
             split(t, values[2], values[3], a.pairs[2], a.pairs[3]);
             if constexpr (wide) {
                 if (step % warps == t.warp()) {
-                    query_room(t)[step * exec::cuda::warp_threads + t.lane()] =
-                        __builtin_bit_cast(exec::cuda::Chunk, a);
+                    query_room(t)[step * exec::gpu::warp_threads + t.lane()] =
+                        __builtin_bit_cast(exec::gpu::Chunk, a);
                 }
             } else {
                 queries.steps[step] = a;
@@ -133,13 +133,13 @@ private:
     }
     template <class T>
     ZSE_DEVICE static auto query_room(T& t) {
-        return t.template shared<exec::cuda::Chunk>(warps * warp_bytes, query_chunks);
+        return t.template shared<exec::gpu::Chunk>(warps * warp_bytes, query_chunks);
     }
     template <class T>
-    ZSE_DEVICE static exec::cuda::FragmentA query(T& t, const Queries& queries, unsigned step) {
+    ZSE_DEVICE static exec::gpu::FragmentA query(T& t, const Queries& queries, unsigned step) {
         if constexpr (wide) {
-            const exec::cuda::Chunk words = query_room(t)[step * exec::cuda::warp_threads + t.lane()];
-            return __builtin_bit_cast(exec::cuda::FragmentA, words);
+            const exec::gpu::Chunk words = query_room(t)[step * exec::gpu::warp_threads + t.lane()];
+            return __builtin_bit_cast(exec::gpu::FragmentA, words);
         } else {
             return queries.steps[step];
         }
@@ -149,7 +149,7 @@ private:
     ZSE_DEVICE void walk_tiles(T& t, const kv::Segment& segment, std::uint32_t kv_head, std::uint32_t items,
                                std::uint32_t item, const HeadPages& pages, const TileWalk& walk,
                                std::uint32_t begin, std::uint32_t end, Lane& lane) const {
-        using exec::cuda::Chunk;
+        using exec::gpu::Chunk;
         constexpr unsigned key_chunks = Layout::key_bytes / sizeof(Chunk);
         constexpr unsigned value_chunks = Layout::value_bytes / sizeof(Chunk);
         const auto ring = t.template shared<Chunk>(t.warp() * warp_bytes, warp_bytes / sizeof(Chunk));
@@ -213,20 +213,20 @@ private:
         for (float& score : scores) score = 0;
         ZSE_UNROLL_BY((wide ? 1 : KeyTile::steps))
         for (unsigned part = 0; part < KeyTile::steps / KeyTile::scale_steps; ++part) {
-            exec::cuda::FragmentD d[KeyTile::tiles]{};
+            exec::gpu::FragmentD d[KeyTile::tiles]{};
             ZSE_UNROLL_BY((wide ? 2 : KeyTile::steps))
             for (unsigned s = 0; s < KeyTile::scale_steps; s += KeyTile::word_steps) {
                 const unsigned step = part * KeyTile::scale_steps + s;
-                exec::cuda::FragmentB b[KeyTile::word_steps][KeyTile::tiles];
+                exec::gpu::FragmentB b[KeyTile::word_steps][KeyTile::tiles];
                 KeyTile::load(t, tile, step, b);
                 ZSE_UNROLL
                 for (unsigned w = 0; w < KeyTile::word_steps; ++w) {
-                    const exec::cuda::FragmentA a = query(t, queries, step + w);
+                    const exec::gpu::FragmentA a = query(t, queries, step + w);
                     ZSE_UNROLL
                     for (unsigned j = 0; j < KeyTile::tiles; ++j) t.mma(d[j], a, b[w][j]);
                 }
             }
-            exec::cuda::Chunk scales{};
+            exec::gpu::Chunk scales{};
             if constexpr (kv::cuda::has_scales<K>) scales = KeyTile::scales(t, tile, part);
             ZSE_UNROLL
             for (unsigned k = 0; k < lane_tokens; ++k) {
@@ -266,7 +266,7 @@ private:
         if constexpr (kv::cuda::has_scales<V>) {
             if (present.all(tile_token, Layout::tokens)) return;
             const auto scales =
-                tile.from(Layout::v_scales_at / sizeof(exec::cuda::Chunk)).template as<std::uint16_t>();
+                tile.from(Layout::v_scales_at / sizeof(exec::gpu::Chunk)).template as<std::uint16_t>();
             if (!present.has(tile_token + t.lane())) {
                 for (unsigned i = 0; i < Layout::v_groups; ++i) scales[i * Layout::tokens + t.lane()] = 0;
             }
@@ -279,9 +279,9 @@ private:
     ZSE_DEVICE static void soften(T& t, Lane& lane, float (&scores)[lane_tokens]) {
         float greatest = lane.greatest;
         ZSE_UNROLL
-        for (const float score : scores) greatest = exec::cuda::Greatest{}(greatest, score);
-        greatest = exec::cuda::Greatest{}(greatest, t.shuffle_xor(greatest, 1));
-        greatest = exec::cuda::Greatest{}(greatest, t.shuffle_xor(greatest, 2));
+        for (const float score : scores) greatest = exec::gpu::Greatest{}(greatest, score);
+        greatest = exec::gpu::Greatest{}(greatest, t.shuffle_xor(greatest, 1));
+        greatest = exec::gpu::Greatest{}(greatest, t.shuffle_xor(greatest, 2));
         const float base = score_base(greatest);
         const float before = t.exp2(lane.greatest - base);
         lane.greatest = greatest;
@@ -306,11 +306,11 @@ private:
 
     template <class T, class Shared>
     ZSE_DEVICE static void add_values(T& t, Shared tile, const float (&weights)[lane_tokens], Lane& lane) {
-        exec::cuda::FragmentA a[ValueTile::products];
+        exec::gpu::FragmentA a[ValueTile::products];
         ZSE_UNROLL
         for (unsigned stretch = 0; stretch < ValueTile::stretches; ++stretch) {
             if (stretch % ValueTile::scale_stretches == 0) {
-                exec::cuda::Chunk scales{};
+                exec::gpu::Chunk scales{};
                 if constexpr (kv::cuda::has_scales<V>) {
                     scales = ValueTile::scales(t, tile, stretch / ValueTile::scale_stretches);
                 }
@@ -326,7 +326,7 @@ private:
                     split(t, first, second, pairs[0], pairs[1]);
                 }
             }
-            exec::cuda::FragmentB b[ValueTile::products][ValueTile::tiles];
+            exec::gpu::FragmentB b[ValueTile::products][ValueTile::tiles];
             ValueTile::load(t, tile, stretch, b);
             ZSE_UNROLL
             for (unsigned p = 0; p < ValueTile::products; ++p) {
@@ -367,10 +367,10 @@ private:
             ZSE_UNROLL
             for (unsigned w = 0; w < warps; ++w) {
                 const float of_warp = states[(w * tile_queries + query) * state + Dim];
-                greatest = exec::cuda::Greatest{}(greatest, of_warp);
+                greatest = exec::gpu::Greatest{}(greatest, of_warp);
             }
             float sum = 0;
-            kv::cuda::WarpRow<Dim / exec::cuda::warp_threads> value{};
+            kv::cuda::WarpRow<Dim / exec::gpu::warp_threads> value{};
             ZSE_UNROLL
             for (unsigned w = 0; w < warps; ++w) {
                 const auto from = states.from((w * tile_queries + query) * state);

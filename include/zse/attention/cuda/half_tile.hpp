@@ -15,7 +15,7 @@ namespace cuda {
 template <class K, class V, unsigned Dim, unsigned Threads>
 struct HalfTile {
     using Coded = Tile<K, V, Dim>;
-    using Chunk = exec::cuda::Chunk;
+    using Chunk = exec::gpu::Chunk;
     static constexpr unsigned tokens = Coded::tokens;
     static constexpr unsigned key_stride = tokens / 8 + 1;  ///< chunks from dim to dim
     static constexpr unsigned value_stride = Dim / 8 + 1;   ///< chunks from token to token
@@ -64,7 +64,7 @@ struct HalfTile {
                 key.scales[0] = t.load(reinterpret_cast<const Chunk*>(scales));
                 key.scales[1] = t.load(reinterpret_cast<const Chunk*>(scales) + 1);
             } else {
-                const auto four = t.load(reinterpret_cast<const exec::cuda::HalfChunk*>(scales));
+                const auto four = t.load(reinterpret_cast<const exec::gpu::HalfChunk*>(scales));
                 key.scales[0].words[0] = four.words[0];
                 key.scales[0].words[1] = four.words[1];
             }
@@ -92,7 +92,7 @@ struct HalfTile {
             }
         } else {
             // A word is four or eight dims of one token; what is stored is four tokens of one dim.
-            const auto eights = to.template as<exec::cuda::HalfChunk>();
+            const auto eights = to.template as<exec::gpu::HalfChunk>();
             const std::uint32_t* words = key.codes.words;
             ZSE_UNROLL
             for (unsigned b = 0; b < 4; ++b) {

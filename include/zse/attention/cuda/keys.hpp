@@ -44,12 +44,12 @@ struct Keys {
     /// The operands of the `word_steps` steps from `step` on, of a tile in shared memory.
     template <class T, class Shared>
     ZSE_DEVICE static void load(T& t, Shared tile, unsigned step,
-                                exec::cuda::FragmentB (&b)[word_steps][tiles]) {
+                                exec::gpu::FragmentB (&b)[word_steps][tiles]) {
         const unsigned g = t.lane() / 4;
         const unsigned q = t.lane() % 4;
         if constexpr (kind == kv::cuda::Kind::int8 || kind == kv::cuda::Kind::int4) {
             const unsigned row = 4 * (step / word_steps) + q;
-            const exec::cuda::Chunk words = tile[Layout::key_chunk(row * Layout::row_chunks + g)];
+            const exec::gpu::Chunk words = tile[Layout::key_chunk(row * Layout::row_chunks + g)];
             ZSE_UNROLL
             for (unsigned j = 0; j < tiles; ++j) {
                 const std::uint32_t word = words.words[j];
@@ -61,11 +61,11 @@ struct Keys {
                 }
             }
         } else if constexpr (kind == kv::cuda::Kind::f16) {
-            exec::cuda::HalfChunk rows[4];
+            exec::gpu::HalfChunk rows[4];
             ZSE_UNROLL
             for (unsigned i = 0; i < 4; ++i) {
                 const unsigned x = Layout::key_chunk((16 * step + 4 * i + q) * Layout::row_chunks + g / 2);
-                rows[i] = tile.template as<exec::cuda::HalfChunk>()[x * 2 + g % 2];
+                rows[i] = tile.template as<exec::gpu::HalfChunk>()[x * 2 + g % 2];
             }
             ZSE_UNROLL
             for (unsigned j = 0; j < tiles; ++j) {
@@ -88,7 +88,7 @@ struct Keys {
     }
     /// The scales of tokens 8 q to 8 q + 7, in halves.
     template <class T, class Shared>
-    ZSE_DEVICE static exec::cuda::Chunk scales(T& t, Shared tile, unsigned index) {
+    ZSE_DEVICE static exec::gpu::Chunk scales(T& t, Shared tile, unsigned index) {
         return tile[Layout::k_scales_at / Layout::chunk + index * Layout::scale_chunks + t.lane() % 4];
     }
 };

@@ -19,7 +19,7 @@ struct MergeKernel {
     SplitRule rule;
     std::uint32_t parts = 1;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{call.heads, PartialPlace::of(call, parts).rows_each, call.segment_count},
                 threads,
                 warps * Row::registers * Row::lanes * sizeof(float)};
@@ -40,9 +40,9 @@ struct MergeKernel {
         // Few, so each thread looks at all that it has; the greatest of all is found first, so nothing is scaled twice.
         float greatest = lowest;
         for (std::uint32_t s = t.thread(); s < states; s += threads) {
-            greatest = exec::cuda::Greatest{}(greatest, t.load(state(t, row, head, s) + dim()));
+            greatest = exec::gpu::Greatest{}(greatest, t.load(state(t, row, head, s) + dim()));
         }
-        greatest = t.template block_reduce<threads>(greatest, exec::cuda::Greatest{});
+        greatest = t.template block_reduce<threads>(greatest, exec::gpu::Greatest{});
 
         const std::uint32_t quarter = (states + warps - 1) / warps;
         const std::uint32_t begin = t.warp() * quarter;
@@ -77,7 +77,7 @@ struct MergeKernel {
             quarters[t.warp() * Registers * Row::lanes + Row::index(t.lane(), j)] = value.values[j];
         }
         // All lanes of a warp have the same sum: one of each counts.
-        sum = t.template block_reduce<threads>(t.lane() == 0 ? sum : 0.0f, exec::cuda::Sum{});
+        sum = t.template block_reduce<threads>(t.lane() == 0 ? sum : 0.0f, exec::gpu::Sum{});
         t.sync();
         if (t.warp() != 0) return;
         ZSE_UNROLL
@@ -92,7 +92,7 @@ struct MergeKernel {
 
 private:
     using Row = kv::cuda::WarpRow<Registers>;
-    static constexpr unsigned warps = threads / exec::cuda::warp_threads;
+    static constexpr unsigned warps = threads / exec::gpu::warp_threads;
     static constexpr unsigned unrolled = 4;
 
     [[nodiscard]] ZSE_DEVICE std::uint32_t dim() const { return call.pages.layout.v_dim; }

@@ -34,10 +34,10 @@ ZSE_DEVICE void store_output(T& t, const AttendCall& call, std::uint32_t row, st
         if (i >= dim) continue;
         const float v = value.values[j];
         to[i] = v;
-        most = exec::cuda::Greatest{}(most, v < 0 ? -v : v);
+        most = exec::gpu::Greatest{}(most, v < 0 ? -v : v);
     }
     if (call.greatest == nullptr) return;
-    most = t.warp_reduce(most, exec::cuda::Greatest{});
+    most = t.warp_reduce(most, exec::gpu::Greatest{});
     if (t.lane() == 0) t.atomic_max(call.greatest + row, __builtin_bit_cast(std::uint32_t, most));
 }
 

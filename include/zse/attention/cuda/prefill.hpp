@@ -15,13 +15,13 @@ namespace cuda {
 template <class K, class V, unsigned Dim>
 struct PrefillKernel {
     static constexpr unsigned warps = 4;
-    static constexpr unsigned threads = warps * exec::cuda::warp_threads;
+    static constexpr unsigned threads = warps * exec::gpu::warp_threads;
     static constexpr unsigned queries = 16 * warps;
 
     AttendCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
-        constexpr unsigned tile_bytes = (stages * Tiles::chunks + query_chunks) * sizeof(exec::cuda::Chunk);
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
+        constexpr unsigned tile_bytes = (stages * Tiles::chunks + query_chunks) * sizeof(exec::gpu::Chunk);
         constexpr unsigned result_bytes = queries * Dim * sizeof(float);
         return {{(call.most_rows * call.group() + queries - 1) / queries, call.pages.layout.kv_heads,
                  call.segment_count},
@@ -62,7 +62,7 @@ struct PrefillKernel {
 
 private:
     using Tiles = HalfTile<K, V, Dim, threads>;
-    using Chunk = exec::cuda::Chunk;
+    using Chunk = exec::gpu::Chunk;
     static constexpr unsigned steps = Dim / 16;
     static constexpr unsigned score_tiles = Tiles::tokens / 8;
     static constexpr unsigned value_tiles = Dim / 8;
@@ -79,8 +79,8 @@ private:
         bool there[2];
         float greatest[2] = {lowest, lowest};
         float sum[2] = {0, 0};
-        exec::cuda::FragmentA queries[wide ? 1 : steps];
-        exec::cuda::FragmentD value[value_tiles]{};
+        exec::gpu::FragmentA queries[wide ? 1 : steps];
+        exec::gpu::FragmentD value[value_tiles]{};
     };
 
     /// Where matrix lane / 8 of four, 8 x 8 each, has row lane % 8: the two lower ones lie below each other.
@@ -88,8 +88,8 @@ private:
     ZSE_DEVICE static unsigned matrix_column(unsigned lane) { return lane / 16; }
 
     template <class T>
-    ZSE_DEVICE exec::cuda::FragmentA query_pairs(T& t, const Lane& lane, unsigned step) const {
-        exec::cuda::FragmentA a;
+    ZSE_DEVICE exec::gpu::FragmentA query_pairs(T& t, const Lane& lane, unsigned step) const {
+        exec::gpu::FragmentA a;
         const float factor = call.scale * log2_e;
         ZSE_UNROLL
         for (unsigned i = 0; i < 4; ++i) {
@@ -106,7 +106,7 @@ private:
             const auto room = t.template shared<Chunk>(stages * Tiles::chunks * sizeof(Chunk), query_chunks);
             const auto words = room.template as<std::uint32_t>();
             for (unsigned step = 0; step < steps; ++step) {
-                const exec::cuda::FragmentA a = query_pairs(t, lane, step);
+                const exec::gpu::FragmentA a = query_pairs(t, lane, step);
                 ZSE_UNROLL
                 for (unsigned i = 0; i < 4; ++i) {
                     const unsigned row = t.warp() * 16 + i % 2 * 8 + t.lane() / 4;
@@ -120,7 +120,7 @@ private:
         }
     }
     template <class T>
-    ZSE_DEVICE static exec::cuda::FragmentA query(T& t, const Lane& lane, unsigned step) {
+    ZSE_DEVICE static exec::gpu::FragmentA query(T& t, const Lane& lane, unsigned step) {
         if constexpr (wide) {
             const auto room = t.template shared<Chunk>(stages * Tiles::chunks * sizeof(Chunk), query_chunks);
             const unsigned row = t.warp() * 16 + matrix_row(t.lane());
@@ -188,10 +188,10 @@ private:
         const auto keys = tile.from(matrix_row(t.lane()) * Tiles::key_stride + matrix_column(t.lane()));
         const auto values = tile.from(Tiles::key_chunks + matrix_row(t.lane()) * Tiles::value_stride +
                                       matrix_column(t.lane()));
-        exec::cuda::FragmentD d[score_tiles]{};
+        exec::gpu::FragmentD d[score_tiles]{};
         ZSE_UNROLL
         for (unsigned step = 0; step < steps; ++step) {
-            const exec::cuda::FragmentA a = query(t, lane, step);
+            const exec::gpu::FragmentA a = query(t, lane, step);
             ZSE_UNROLL
             for (unsigned j = 0; j < score_tiles; j += 2) {
                 const auto four = t.ldmatrix_transposed(keys.from(step * 16 * Tiles::key_stride + j));
@@ -203,7 +203,7 @@ private:
         soften(t, lane, d);
         ZSE_UNROLL
         for (unsigned p = 0; p < score_tiles / 2; ++p) {
-            exec::cuda::FragmentA a;
+            exec::gpu::FragmentA a;
             ZSE_UNROLL
             for (unsigned i = 0; i < 4; ++i) {
                 const float* of = d[2 * p + i / 2].values + i % 2 * 2;
@@ -221,7 +221,7 @@ private:
     template <class T>
     ZSE_DEVICE void mask(T& t, const Present& present, std::uint32_t lowest_position,
                          std::uint32_t tile_token, const Lane& lane,
-                         exec::cuda::FragmentD (&d)[score_tiles]) const {
+                         exec::gpu::FragmentD (&d)[score_tiles]) const {
         const std::uint32_t last = tile_token + Tiles::tokens - 1;
         if (last <= lowest_position && present.all(tile_token, Tiles::tokens) &&
             tile_token >= first_seen(present.end - 1, call.window)) {
@@ -241,18 +241,18 @@ private:
     }
 
     template <class T>
-    ZSE_DEVICE static void soften(T& t, Lane& lane, exec::cuda::FragmentD (&d)[score_tiles]) {
+    ZSE_DEVICE static void soften(T& t, Lane& lane, exec::gpu::FragmentD (&d)[score_tiles]) {
         float before[2];
         ZSE_UNROLL
         for (unsigned half = 0; half < 2; ++half) {
             float greatest = lane.greatest[half];
             ZSE_UNROLL
             for (unsigned j = 0; j < score_tiles; ++j) {
-                greatest = exec::cuda::Greatest{}(greatest, d[j].values[2 * half]);
-                greatest = exec::cuda::Greatest{}(greatest, d[j].values[2 * half + 1]);
+                greatest = exec::gpu::Greatest{}(greatest, d[j].values[2 * half]);
+                greatest = exec::gpu::Greatest{}(greatest, d[j].values[2 * half + 1]);
             }
-            greatest = exec::cuda::Greatest{}(greatest, t.shuffle_xor(greatest, 1));
-            greatest = exec::cuda::Greatest{}(greatest, t.shuffle_xor(greatest, 2));
+            greatest = exec::gpu::Greatest{}(greatest, t.shuffle_xor(greatest, 1));
+            greatest = exec::gpu::Greatest{}(greatest, t.shuffle_xor(greatest, 2));
             const float base = score_base(greatest);
             before[half] = t.exp2(lane.greatest[half] - base);
             lane.greatest[half] = greatest;
@@ -301,7 +301,7 @@ private:
             const float of_row = t.shuffle(i < 8 ? sum[0] : sum[1], i % 8 * 4);
             const std::uint32_t item = first_item + t.warp() * 16 + i;
             if (item > last_item) break;  // all lanes of the warp
-            kv::cuda::WarpRow<Dim / exec::cuda::warp_threads> value;
+            kv::cuda::WarpRow<Dim / exec::gpu::warp_threads> value;
             ZSE_UNROLL
             for (unsigned j = 0; j < value.registers; ++j) {
                 value.values[j] = results[(t.warp() * 16 + i) * Dim + value.index(t.lane(), j)];

@@ -18,7 +18,7 @@ struct ReferenceKernel {
 
     AttendCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{call.heads, call.rows, 1},
                 threads,
                 static_cast<unsigned>((threads + call.pages.layout.k_dim + room) * sizeof(float))};
@@ -48,12 +48,12 @@ struct ReferenceKernel {
             const std::uint32_t token = first + t.thread();
             const bool seen = token <= position && present.has(token);
             const float score = seen ? product(t, query, address(t, segment, token, kv_head), token) : lowest;
-            const float most = t.template block_reduce<threads>(score, exec::cuda::Greatest{});
-            const float now = exec::cuda::Greatest{}(greatest, most);
+            const float most = t.template block_reduce<threads>(score, exec::gpu::Greatest{});
+            const float now = exec::gpu::Greatest{}(greatest, most);
             const float before = t.exp2(greatest - score_base(now));
             const float weight = t.exp2(score - score_base(now));
             greatest = now;
-            sum = sum * before + t.template block_reduce<threads>(weight, exec::cuda::Sum{});
+            sum = sum * before + t.template block_reduce<threads>(weight, exec::gpu::Sum{});
             weights[t.thread()] = weight;
             t.sync();
             ZSE_UNROLL
@@ -84,7 +84,7 @@ struct ReferenceKernel {
     }
 
 private:
-    static constexpr unsigned room = Registers * exec::cuda::warp_threads;  ///< of a value
+    static constexpr unsigned room = Registers * exec::gpu::warp_threads;  ///< of a value
     static constexpr unsigned per_thread = (room + threads - 1) / threads;
 
     template <class T>

@@ -16,7 +16,7 @@ namespace cuda {
 template <class K, class V, unsigned Dim>
 struct Tile {
     static constexpr unsigned tokens = TileWalk::tile_tokens;
-    static constexpr unsigned chunk = sizeof(exec::cuda::Chunk);
+    static constexpr unsigned chunk = sizeof(exec::gpu::Chunk);
 
     static constexpr auto k_code = static_cast<unsigned>(K::code_bytes(Dim));
     static constexpr auto v_code = static_cast<unsigned>(V::code_bytes(Dim));
@@ -87,7 +87,7 @@ struct TilePlace {
 template <class K, class V, unsigned Dim>
 struct TileCopy {
     using Layout = Tile<K, V, Dim>;
-    static constexpr unsigned lanes = exec::cuda::warp_threads;
+    static constexpr unsigned lanes = exec::gpu::warp_threads;
 
     /// Keys and their scales to `to`, `[Layout::key_bytes]`.
     template <class T, class Shared>

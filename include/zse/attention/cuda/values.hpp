@@ -46,7 +46,7 @@ struct Values {
     /// The operands of both products.
     template <class T, class Shared>
     ZSE_DEVICE static void load(T& t, Shared tile, unsigned stretch,
-                                exec::cuda::FragmentB (&b)[products][tiles]) {
+                                exec::gpu::FragmentB (&b)[products][tiles]) {
         ZSE_UNROLL
         for (unsigned p = 0; p < products; ++p) {
             Words tokens[4];
@@ -64,7 +64,7 @@ struct Values {
     }
     /// The scales of tokens 8 q to 8 q + 7, in halves.
     template <class T, class Shared>
-    ZSE_DEVICE static exec::cuda::Chunk scales(T& t, Shared tile, unsigned index) {
+    ZSE_DEVICE static exec::gpu::Chunk scales(T& t, Shared tile, unsigned index) {
         return tile[Layout::v_scales_at / Layout::chunk + index * Layout::scale_chunks + t.lane() % 4];
     }
 
@@ -72,7 +72,7 @@ private:
     template <unsigned Bytes>
     static constexpr auto word() noexcept {
         if constexpr (Bytes == 16) {
-            return exec::cuda::Chunk{};
+            return exec::gpu::Chunk{};
         } else if constexpr (Bytes == 4) {
             return std::uint32_t{};
         } else if constexpr (Bytes == 2) {

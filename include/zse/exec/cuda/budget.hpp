@@ -8,7 +8,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// 32-bit registers of a multiprocessor, and the most that one thread can name (compute capability 8.0 to 12.0).
 inline constexpr unsigned sm_registers = 64 * 1024;
@@ -36,6 +36,6 @@ constexpr Budget budget() noexcept {
     return result;
 }
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

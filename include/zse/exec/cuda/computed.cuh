@@ -13,7 +13,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// f(0), f(1), ... without an array.
 template <class F>
@@ -73,6 +73,6 @@ void cub_enqueue(Stream& stream, CubRoom room, const Primitive& primitive) noexc
     stream.count();
 }
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

@@ -22,7 +22,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// One thread of a block on the host: see DeviceThread.
 class EmulatedThread : public EmulatedNumbers {
@@ -476,6 +476,6 @@ struct Emulated {
     }
 };
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

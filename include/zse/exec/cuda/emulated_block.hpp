@@ -27,7 +27,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// In which order the blocks run, and those threads of a block that can go on: a correct kernel gives the same with all
 /// of them.
@@ -246,6 +246,6 @@ private:
 #endif
 };
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

@@ -11,7 +11,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// What EmulatedThread knows of numbers: see DeviceThread.
 struct EmulatedNumbers {
@@ -89,6 +89,6 @@ private:
     }
 };
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

@@ -12,7 +12,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// Has `total` bytes of memory in each tier, and counts what is taken.
 class EmulatedRuntime final : public Runtime {
@@ -88,6 +88,6 @@ private:
     std::array<Bytes, memory::tier_count> taken_{};
 };
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

@@ -10,7 +10,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// An operation that launches kernels: in the order of the stream, with room for its partial results behind the scratch.
 // clang-format off
@@ -85,6 +85,6 @@ private:
     memory::ScratchLayout layout_;
 };
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

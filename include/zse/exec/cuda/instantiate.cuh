@@ -7,9 +7,9 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
-/// `template struct zse::exec::cuda::instantiate<List>;` in a file that nvcc compiles defines Native::launch for each
+/// `template struct zse::exec::gpu::instantiate<List>;` in a file that nvcc compiles defines Native::launch for each
 /// kernel of a policy::List.
 template <class List>
 struct instantiate;
@@ -23,6 +23,6 @@ struct instantiate<policy::List<K...>> {
     }
 };
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

@@ -15,7 +15,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// One thread of a GPU.
 class NativeThread {
@@ -291,6 +291,6 @@ void Native::launch(Stream& stream, const K& kernel) noexcept {
     if (error != cudaSuccess) stream.fail(static_cast<int>(error), cudaGetErrorString(error));
 }
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

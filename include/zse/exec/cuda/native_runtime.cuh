@@ -10,7 +10,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// Throws for what fails while an engine opens; what fails later sticks to a stream.
 class NativeRuntime final : public Runtime {
@@ -19,7 +19,8 @@ public:
         int count = 0;
         if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess || count == 0) {
             throw Error(ErrorCode::unsupported,
-                        text("no GPU can be used: ", error != cudaSuccess ? cudaGetErrorString(error) : "there is none",
+                        text("no GPU can be used: ",
+                             error != cudaSuccess ? cudaGetErrorString(error) : "there is none",
                              "; install a driver for CUDA 13, or leave out --device cuda"));
         }
         if (device < 0 || device >= count) {
@@ -49,9 +50,10 @@ public:
             on_gpu ? cudaMalloc(&base, bytes) : cudaHostAlloc(&base, bytes, cudaHostAllocDefault);
         if (error != cudaSuccess) {
             (void)cudaGetLastError();  // the next call is not to blame
-            throw Error(ErrorCode::out_of_memory,
-                        text("the driver refused ", bytes, " bytes of ", on_gpu ? "GPU" : "pinned host", " memory (",
-                             cudaGetErrorString(error), "); free memory, or plan a shorter context or fewer bits"));
+            throw Error(
+                ErrorCode::out_of_memory,
+                text("the driver refused ", bytes, " bytes of ", on_gpu ? "GPU" : "pinned host", " memory (",
+                     cudaGetErrorString(error), "); free memory, or plan a shorter context or fewer bits"));
         }
         if (on_gpu) {
             // Streams here wait for no other: the zeros have to be there before any of them writes.
@@ -72,7 +74,9 @@ public:
         return Stream(stream);
     }
     void destroy(Stream& stream) noexcept override { (void)cudaStreamDestroy(handle(stream)); }
-    void synchronise(Stream& stream) noexcept override { note(stream, cudaStreamSynchronize(handle(stream))); }
+    void synchronise(Stream& stream) noexcept override {
+        note(stream, cudaStreamSynchronize(handle(stream)));
+    }
 
     void copy(Stream& stream, void* to, const void* from, Bytes bytes) noexcept override {
         if (stream.failed() || bytes == 0) return;
@@ -88,7 +92,9 @@ public:
         expect(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "the GPU gave no event");
         return {event};
     }
-    void destroy(Event event) noexcept override { (void)cudaEventDestroy(static_cast<cudaEvent_t>(event.handle)); }
+    void destroy(Event event) noexcept override {
+        (void)cudaEventDestroy(static_cast<cudaEvent_t>(event.handle));
+    }
     void record(Stream& stream, Event event) noexcept override {
         if (stream.failed()) return;
         note(stream, cudaEventRecord(static_cast<cudaEvent_t>(event.handle), handle(stream)));
@@ -129,7 +135,9 @@ public:
     }
 
 private:
-    static cudaStream_t handle(const Stream& stream) noexcept { return static_cast<cudaStream_t>(stream.handle()); }
+    static cudaStream_t handle(const Stream& stream) noexcept {
+        return static_cast<cudaStream_t>(stream.handle());
+    }
     static void expect(cudaError_t error, const char* what) {
         if (error == cudaSuccess) return;
         throw Error(ErrorCode::unsupported, text(what, ": ", cudaGetErrorString(error), "; run nvidia-smi"));
@@ -146,6 +154,6 @@ std::shared_ptr<Runtime> open_native(int device) {
     return std::make_shared<NativeRuntime>(device);
 }
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

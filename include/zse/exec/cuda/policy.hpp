@@ -26,7 +26,7 @@ struct invariant {
 }  // namespace numerics
 
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// What all executors of a device have in common.
 struct DevicePolicy {
@@ -36,7 +36,9 @@ struct DevicePolicy {
 };
 
 template <class P>
-concept OnDevice = requires { requires P::device; };
+concept OnDevice = requires {
+    requires P::device;
+};
 
 template <int First, int... Rest>
 constexpr auto join_architectures() {
@@ -47,21 +49,27 @@ constexpr auto join_architectures() {
     }
 }
 
-}  // namespace cuda
+}  // namespace gpu
 
 /// A GPU. `Architectures` say for which compute capabilities (90 is 9.0) the program's kernels are compiled; the build has
 /// to agree (ZSE_CUDA_ARCHITECTURES).
 template <class Numerics, int... Architectures>
-struct on_gpu : cuda::DevicePolicy {
+struct on_gpu : gpu::DevicePolicy {
     static_assert(policy::require<"zse: exec::cuda names no architecture; use exec::cuda<90>",
                                   sizeof...(Architectures) != 0>());
     static constexpr bool invariant = Numerics::value;
-    static constexpr auto spelling =
-        Numerics::prefix + cuda::join_architectures<Architectures...>() + ">";
+    static constexpr auto spelling = Numerics::prefix + gpu::join_architectures<Architectures...>() + ">";
     static constexpr std::string_view name = invariant ? "cuda-invariant" : "cuda";
-    using Launcher = cuda::Native;
-    static std::shared_ptr<cuda::Runtime> open(int device) { return cuda::open_native(device); }
+    using Launcher = gpu::Native;
+    static std::shared_ptr<gpu::Runtime> open(int device) { return gpu::open_native(device); }
 };
+
+/// exec::cuda<90>: a GPU, as fast as it can.
+template <int... Architectures>
+using cuda = on_gpu<numerics::fast, Architectures...>;
+/// The same, with bits that depend on a sequence's own tokens alone.
+template <int... Architectures>
+using cuda_invariant = on_gpu<numerics::invariant, Architectures...>;
 
 }  // namespace exec
 }  // namespace zse::inline v1

@@ -12,7 +12,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 /// A point in a stream that others can wait for.
 struct Event {
@@ -31,8 +31,8 @@ public:
     [[nodiscard]] bool gives(memory::Tier tier, memory::Kind kind) const noexcept override {
         using memory::Kind;
         if (tier == memory::Tier::gpu) return true;
-        return tier == memory::Tier::host && (kind == Kind::kv || kind == Kind::weights ||
-                                              kind == Kind::staging || kind == Kind::logits);
+        return tier == memory::Tier::host &&
+               (kind == Kind::kv || kind == Kind::weights || kind == Kind::staging || kind == Kind::logits);
     }
 
     /// Makes it the device of the calling thread; before other calls from a thread that may have used another one.
@@ -76,6 +76,6 @@ public:
 /// is none, or its kernels are for others.
 std::shared_ptr<Runtime> open_native(int device);
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

@@ -13,7 +13,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 namespace detail {
 
 /// Two accesses of which one writes have to be separated by a barrier of the block, or by one of the warp where both
@@ -140,6 +140,6 @@ private:
 };
 
 }  // namespace detail
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

@@ -9,7 +9,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 class Stream;
 /// What was enqueued while a host that stands in for a device captured a graph.
@@ -74,6 +74,6 @@ struct Native {
     static void launch(Stream& stream, const K& kernel) noexcept;
 };
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

@@ -26,7 +26,7 @@
 
 namespace zse::inline v1 {
 namespace exec {
-namespace cuda {
+namespace gpu {
 
 inline constexpr unsigned warp_threads = 32;
 
@@ -45,7 +45,7 @@ struct Launch {
 };
 
 /// What a kernel may take of a multiprocessor, compared with what the compiler says that it takes: see budget.hpp. A
-/// kernel states it as `static constexpr exec::cuda::Budget budget{.registers = 128}`.
+/// kernel states it as `static constexpr exec::gpu::Budget budget{.registers = 128}`.
 struct Budget {
     unsigned registers = 0;         ///< of a thread; 0: what `threads` and `blocks_per_sm` leave
     unsigned shared_bytes = 2'048;  ///< beyond Launch::shared_bytes; a few reductions of the block fit
@@ -150,6 +150,6 @@ concept Kernel = std::is_trivially_copyable_v<K> && requires(const K& kernel) {
 };
 // clang-format on
 
-}  // namespace cuda
+}  // namespace gpu
 }  // namespace exec
 }  // namespace zse::inline v1

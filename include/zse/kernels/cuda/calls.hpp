@@ -17,7 +17,7 @@ struct LinearCall {
     struct Output {
         const std::byte* weights = nullptr;  ///< packed as weights::MmaLayout
         std::uint32_t rows = 0;
-        float* y = nullptr;          ///< `[tokens, rows]`, `y_stride` floats from token to token
+        float* y = nullptr;  ///< `[tokens, rows]`, `y_stride` floats from token to token
         std::uint64_t y_stride = 0;
         bool accumulate = false;      ///< add to y instead of replacing it
         const float* bias = nullptr;  ///< `[rows]`, or none
@@ -29,7 +29,8 @@ struct LinearCall {
     const std::uint32_t* greatest = nullptr;  ///< `[tokens]`: bits of the greatest magnitude of each row of x
     std::uint32_t tokens = 0;
     std::uint32_t columns = 0;
-    std::byte* workspace = nullptr;  ///< zeros in its first bytes, which the kernels leave as zeros: see Workspace
+    std::byte* workspace =
+        nullptr;  ///< zeros in its first bytes, which the kernels leave as zeros: see Workspace
     Bytes workspace_bytes = 0;
     bool invariant = false;  ///< the bits of a row depend on no other row
 };
@@ -43,8 +44,9 @@ struct GatedCall {
     const float* x = nullptr;
     const std::uint32_t* greatest = nullptr;
     std::uint32_t tokens = 0;
-    float* out = nullptr;                   ///< `[tokens, rows]`
-    std::uint32_t* out_greatest = nullptr;  ///< `[tokens]`, raised to the greatest magnitude of each row of out
+    float* out = nullptr;  ///< `[tokens, rows]`
+    std::uint32_t* out_greatest =
+        nullptr;  ///< `[tokens]`, raised to the greatest magnitude of each row of out
     std::byte* workspace = nullptr;
     Bytes workspace_bytes = 0;
     bool invariant = false;
@@ -61,9 +63,9 @@ struct EmbedCall {
 
 /// The launches of one codec.
 struct MatrixLaunches {
-    void (*linear)(exec::cuda::Stream&, const LinearCall&) noexcept = nullptr;
-    void (*gated)(exec::cuda::Stream&, const GatedCall&) noexcept = nullptr;
-    void (*embed)(exec::cuda::Stream&, const EmbedCall&) noexcept = nullptr;
+    void (*linear)(exec::gpu::Stream&, const LinearCall&) noexcept = nullptr;
+    void (*gated)(exec::gpu::Stream&, const GatedCall&) noexcept = nullptr;
+    void (*embed)(exec::gpu::Stream&, const EmbedCall&) noexcept = nullptr;
 };
 
 struct RmsNormCall {
@@ -102,9 +104,9 @@ struct SwigluCall {
 
 /// Launches that know no codec.
 struct RowLaunches {
-    void (*rms_norm)(exec::cuda::Stream&, const RmsNormCall&) noexcept = nullptr;
-    void (*rope_angles)(exec::cuda::Stream&, const RopeAnglesCall&) noexcept = nullptr;
-    void (*swiglu)(exec::cuda::Stream&, const SwigluCall&) noexcept = nullptr;
+    void (*rms_norm)(exec::gpu::Stream&, const RmsNormCall&) noexcept = nullptr;
+    void (*rope_angles)(exec::gpu::Stream&, const RopeAnglesCall&) noexcept = nullptr;
+    void (*swiglu)(exec::gpu::Stream&, const SwigluCall&) noexcept = nullptr;
     bool invariant = false;
 };
 

@@ -22,7 +22,7 @@ struct DequantiseKernel {
     std::uint32_t columns = 0;    ///< a multiple of 8
     std::byte* halves = nullptr;  ///< `[rows, columns]`, at a multiple of 16 bytes
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         const std::uint32_t slabs = (columns + Weights::columns - 1) / Weights::columns;
         return {{(slabs + warps - 1) / warps, (rows + group_rows - 1) / group_rows, 1},
                 threads,
@@ -37,7 +37,7 @@ struct DequantiseKernel {
         typename Weights::Slab in;
         Weights::load(t, weights + t.block().y * layout.group_bytes() + slab * layout.slab_bytes(), in);
         const auto out =
-            t.template shared<exec::cuda::Chunk>(0, warps * warp_chunks).from(t.warp() * warp_chunks);
+            t.template shared<exec::gpu::Chunk>(0, warps * warp_chunks).from(t.warp() * warp_chunks);
         const auto words = out.template as<std::uint32_t>();
         ZSE_UNROLL
         for (unsigned s = 0; s < Weights::steps; ++s) {
@@ -51,20 +51,20 @@ struct DequantiseKernel {
         }
         t.sync_warp();
         ZSE_UNROLL
-        for (unsigned i = 0; i < warp_chunks / exec::cuda::warp_threads; ++i) {
-            const unsigned at = i * exec::cuda::warp_threads + t.lane();
+        for (unsigned i = 0; i < warp_chunks / exec::gpu::warp_threads; ++i) {
+            const unsigned at = i * exec::gpu::warp_threads + t.lane();
             const unsigned row = t.block().y * group_rows + at / row_chunks;
             const unsigned column = slab * Weights::columns + at % row_chunks * 8;
-            const exec::cuda::Chunk value = out[place(at / row_chunks, at % row_chunks)];
+            const exec::gpu::Chunk value = out[place(at / row_chunks, at % row_chunks)];
             if (row >= rows || column >= columns) continue;
-            auto* to = reinterpret_cast<exec::cuda::Chunk*>(halves);
+            auto* to = reinterpret_cast<exec::gpu::Chunk*>(halves);
             to[(static_cast<std::size_t>(row) * columns + column) / 8] = value;
         }
     }
 
 private:
-    static constexpr unsigned chunk = sizeof(exec::cuda::Chunk);
-    static constexpr unsigned warps = threads / exec::cuda::warp_threads;
+    static constexpr unsigned chunk = sizeof(exec::gpu::Chunk);
+    static constexpr unsigned warps = threads / exec::gpu::warp_threads;
     static constexpr unsigned group_rows = weights::MmaLayout::rows;
     static constexpr unsigned row_chunks = Weights::columns * 2 / chunk;
     static constexpr unsigned warp_chunks = group_rows * row_chunks;
@@ -80,7 +80,7 @@ private:
         if constexpr (Weights::split_values) {
             ZSE_UNROLL
             for (unsigned p = 0; p < 4; ++p) {
-                const exec::cuda::Chunk& c = in.codes[s * 2 + p / 2];
+                const exec::gpu::Chunk& c = in.codes[s * 2 + p / 2];
                 const std::uint32_t lower = c.words[p % 2 * 2];
                 const std::uint32_t upper = c.words[p % 2 * 2 + 1];
                 pairs[p] = t.to_halves(__builtin_bit_cast(float, lower), __builtin_bit_cast(float, upper));
@@ -93,7 +93,7 @@ private:
                                        __builtin_bit_cast(float, pair & 0xffff0000u));
             }
         } else {
-            const exec::cuda::FragmentA codes = Weights::step(t, in, s);
+            const exec::gpu::FragmentA codes = Weights::step(t, in, s);
             RowPair scale{1, 1};
             RowPair minimum{0, 0};
             if constexpr (Weights::scaled) scale = Weights::scales(t, in, s / Weights::block_steps);
@@ -117,7 +117,7 @@ struct DequantiseCall {
 };
 
 template <class Codec, class Launcher>
-void dequantise(exec::cuda::Stream& stream, const DequantiseCall& call) noexcept {
+void dequantise(exec::gpu::Stream& stream, const DequantiseCall& call) noexcept {
     if (call.columns % 8 != 0) return stream.fail(1, "zse: rows of halves need a multiple of 8 columns");
     Launcher::launch(stream, DequantiseKernel<Codec>{call.weights, call.rows, call.columns, call.halves});
 }

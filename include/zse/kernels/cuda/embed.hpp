@@ -19,7 +19,7 @@ struct EmbedKernel {
 
     EmbedCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{call.count, 1, 1}, threads, 0}; }
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept { return {{call.count, 1, 1}, threads, 0}; }
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {

@@ -107,10 +107,10 @@ struct ExpertTiles {
     template <class T>
     ZSE_DEVICE static Tile find(T& t, const std::uint32_t* offsets, std::uint32_t experts, unsigned number) {
         std::uint32_t begun = 0;
-        for (unsigned e = t.lane(); e < experts; e += exec::cuda::warp_threads) {
+        for (unsigned e = t.lane(); e < experts; e += exec::gpu::warp_threads) {
             begun += t.load(offsets + e) / Tokens + e <= number ? 1u : 0u;
         }
-        const unsigned expert = t.warp_reduce(begun, exec::cuda::Sum{}) - 1;
+        const unsigned expert = t.warp_reduce(begun, exec::gpu::Sum{}) - 1;
         const unsigned from = t.load(offsets + expert);
         const unsigned to = t.load(offsets + expert + 1);
         const unsigned first = from + (number - from / Tokens - expert) * Tokens;
@@ -137,7 +137,7 @@ struct ExpertsGatedKernel {
     float* out = nullptr;                   ///< `[pairs, rows]`
     std::uint32_t* out_greatest = nullptr;  ///< `[pairs]`
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{Tiles::most(pairs, experts), Gated::tiles(matrices.rows), 1},
                 threads,
                 Gated::Tile::shared_bytes};
@@ -175,7 +175,7 @@ struct ExpertsDownKernel {
     HalfRows x;
     float* results = nullptr;  ///< `[pairs, rows]`, not sorted
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{Tiles::most(pairs, experts), (rows + tile_rows - 1) / tile_rows, 1},
                 threads,
                 Tile::shared_bytes};
@@ -222,7 +222,7 @@ inline constexpr std::uint32_t many_tokens = 32;
 
 /// Chooses experts, and lines up tokens and halves for them.
 template <class Launcher>
-void route_experts(exec::cuda::Stream& stream, const ExpertsCall& call) noexcept {
+void route_experts(exec::gpu::Stream& stream, const ExpertsCall& call) noexcept {
     if (call.experts > RouterKernel::most_experts || call.chosen > RouterKernel::most_chosen ||
         call.chosen > call.experts) {
         return stream.fail(1, "zse: a token is routed to at most 32 of at most 512 experts");
@@ -240,7 +240,7 @@ void route_experts(exec::cuda::Stream& stream, const ExpertsCall& call) noexcept
 
 /// silu(gate x) * (up x) for the codec of gate and up, after route_experts.
 template <class Codec, class Launcher>
-void experts_gated(exec::cuda::Stream& stream, const ExpertsCall& call) noexcept {
+void experts_gated(exec::gpu::Stream& stream, const ExpertsCall& call) noexcept {
     if (stream.failed()) return;
     const ExpertsWorkspace w = ExpertsWorkspace::of(call);
     const auto launch = [&](auto kernel) {
@@ -265,7 +265,7 @@ void experts_gated(exec::cuda::Stream& stream, const ExpertsCall& call) noexcept
 
 /// The products with down, for its codec, and their sums, after experts_gated.
 template <class Codec, class Launcher>
-void experts_down(exec::cuda::Stream& stream, const ExpertsCall& call) noexcept {
+void experts_down(exec::gpu::Stream& stream, const ExpertsCall& call) noexcept {
     if (stream.failed()) return;
     const ExpertsWorkspace w = ExpertsWorkspace::of(call);
     const auto launch = [&](auto kernel) {

@@ -14,7 +14,7 @@ namespace detail {
 /// What a lane has loaded of a slab: its codes, and the scales and minima of its two rows.
 template <unsigned Chunks, unsigned Words>
 struct LaneSlab {
-    exec::cuda::Chunk codes[Chunks];
+    exec::gpu::Chunk codes[Chunks];
     std::uint32_t header[Words == 0 ? 1 : Words];
 };
 
@@ -31,8 +31,8 @@ struct Decode;
 template <>
 struct Decode<weights::FormatId::f16> {
     template <class T, class Slab>
-    ZSE_DEVICE static exec::cuda::FragmentA step(T& /*t*/, const Slab& slab, unsigned s) {
-        const exec::cuda::Chunk& c = slab.codes[s];
+    ZSE_DEVICE static exec::gpu::FragmentA step(T& /*t*/, const Slab& slab, unsigned s) {
+        const exec::gpu::Chunk& c = slab.codes[s];
         return {{c.words[0], c.words[1], c.words[2], c.words[3]}};
     }
 };
@@ -43,8 +43,8 @@ struct Decode<weights::FormatId::bf16> : Decode<weights::FormatId::f16> {};
 template <>
 struct Decode<weights::FormatId::int8> {
     template <class T, class Slab>
-    ZSE_DEVICE static exec::cuda::FragmentA step(T& t, const Slab& slab, unsigned s) {
-        exec::cuda::FragmentA a;
+    ZSE_DEVICE static exec::gpu::FragmentA step(T& t, const Slab& slab, unsigned s) {
+        exec::gpu::FragmentA a;
         ZSE_UNROLL
         for (unsigned half = 0; half < 2; ++half) {
             // With the sign bit flipped a code is code + 128, in 0 to 255.
@@ -64,12 +64,12 @@ struct Decode<weights::FormatId::q8_0> : Decode<weights::FormatId::int8> {};
 template <std::uint32_t Offset>
 struct DecodeNibbles {
     template <class T, class Slab>
-    ZSE_DEVICE static exec::cuda::FragmentA step(T& t, const Slab& slab, unsigned s) {
+    ZSE_DEVICE static exec::gpu::FragmentA step(T& t, const Slab& slab, unsigned s) {
         constexpr std::uint32_t magic = both(0x6400);
         constexpr std::uint32_t sixteenth = both(0x2c00);
         constexpr std::uint32_t minus_low = both(0xe400u + Offset);        // -(1024 + Offset)
         constexpr std::uint32_t minus_high = both(0xd400u + Offset * 16);  // -(64 + Offset)
-        exec::cuda::FragmentA a;
+        exec::gpu::FragmentA a;
         std::uint32_t word = slab.codes[s / 4].words[s % 4];
         ZSE_UNROLL
         for (unsigned half = 0; half < 2; ++half) {
@@ -94,13 +94,13 @@ struct Decode<weights::FormatId::q4_1> : DecodeNibbles<0> {};
 template <>
 struct Decode<weights::FormatId::nf4> {
     template <class T, class Slab>
-    ZSE_DEVICE static exec::cuda::FragmentA step(T& t, const Slab& slab, unsigned s) {
+    ZSE_DEVICE static exec::gpu::FragmentA step(T& t, const Slab& slab, unsigned s) {
         constexpr std::uint32_t low_0 = word(0, false);
         constexpr std::uint32_t low_4 = word(4, false);
         constexpr std::uint32_t high_0 = word(0, true);
         constexpr std::uint32_t high_4 = word(4, true);
         constexpr std::uint32_t minus_1151 = both(0xe47f);
-        exec::cuda::FragmentA a;
+        exec::gpu::FragmentA a;
         std::uint32_t codes = slab.codes[s / 4].words[s % 4];
         std::uint32_t flipped = codes ^ 0x88888888u;
         ZSE_UNROLL
@@ -166,7 +166,7 @@ struct Fragment {
     static constexpr unsigned blocks = steps / block_steps;
     /// Loads of 16 bytes that a lane makes for a slab, and words of its header.
     static constexpr unsigned chunks =
-        layout.code_bytes() / (weights::MmaLayout::load * exec::cuda::warp_threads);
+        layout.code_bytes() / (weights::MmaLayout::load * exec::gpu::warp_threads);
     static constexpr unsigned header_words = layout.lane_header() / 4;
 
     using Slab = detail::LaneSlab<chunks, header_words>;
@@ -181,21 +181,21 @@ struct Fragment {
     /// This lane's part of the slab or unit at `slab`; all lanes of a warp read the same.
     template <class T, unsigned Chunks>
     ZSE_DEVICE static void load(T& t, const std::byte* slab, detail::LaneSlab<Chunks, header_words>& to) {
-        const auto* codes = reinterpret_cast<const exec::cuda::Chunk*>(slab) + t.lane();
+        const auto* codes = reinterpret_cast<const exec::gpu::Chunk*>(slab) + t.lane();
         ZSE_UNROLL
-        for (unsigned i = 0; i < Chunks; ++i) to.codes[i] = t.load_once(codes + i * exec::cuda::warp_threads);
+        for (unsigned i = 0; i < Chunks; ++i) to.codes[i] = t.load_once(codes + i * exec::gpu::warp_threads);
         const std::byte* header = slab + layout.code_bytes() + t.lane() / 4 * layout.lane_header();
         if constexpr (header_words == 1) {
             to.header[0] = t.load(reinterpret_cast<const std::uint32_t*>(header));
         } else if constexpr (header_words == 2) {
-            const auto pair = t.load(reinterpret_cast<const exec::cuda::HalfChunk*>(header));
+            const auto pair = t.load(reinterpret_cast<const exec::gpu::HalfChunk*>(header));
             to.header[0] = pair.words[0];
             to.header[1] = pair.words[1];
         } else if constexpr (header_words > 0) {
             static_assert(header_words % 4 == 0);
             ZSE_UNROLL
             for (unsigned i = 0; i < header_words / 4; ++i) {
-                const auto four = t.load(reinterpret_cast<const exec::cuda::Chunk*>(header) + i);
+                const auto four = t.load(reinterpret_cast<const exec::gpu::Chunk*>(header) + i);
                 ZSE_UNROLL
                 for (unsigned j = 0; j < 4; ++j) to.header[i * 4 + j] = four.words[j];
             }
@@ -203,7 +203,7 @@ struct Fragment {
     }
     /// Step `s`, a constant, of a codec that is not split.
     template <class T, class Lane>
-    ZSE_DEVICE static exec::cuda::FragmentA step(T& t, const Lane& slab, unsigned s) {
+    ZSE_DEVICE static exec::gpu::FragmentA step(T& t, const Lane& slab, unsigned s) {
         return detail::Decode<id>::step(t, slab, s);
     }
     template <class T>
@@ -221,8 +221,8 @@ struct Fragment {
     /// that brings the row's greatest weight into the range of halves. 22 bits of every weight that is 2^-28 of the
     /// greatest. All lanes of the warp take part.
     template <class T, class Lane>
-    ZSE_DEVICE static RowPair split(T& t, const Lane& slab, unsigned s, exec::cuda::FragmentA& high,
-                                    exec::cuda::FragmentA& low) {
+    ZSE_DEVICE static RowPair split(T& t, const Lane& slab, unsigned s, exec::gpu::FragmentA& high,
+                                    exec::gpu::FragmentA& low) {
         float from[2];
         ZSE_UNROLL
         for (unsigned row = 0; row < 2; ++row) {  // pairs 0 and 2 are of the lower row, 1 and 3 of the upper

@@ -63,12 +63,12 @@ struct GatedTile {
                         const float gated =
                             silu(t, sums[i][j].values[v] * factor) * (sums[i + 1][j].values[v] * factor);
                         to[at] = gated;
-                        most = exec::cuda::Greatest{}(most, gated < 0 ? -gated : gated);
+                        most = exec::gpu::Greatest{}(most, gated < 0 ? -gated : gated);
                     }
                 }
                 ZSE_UNROLL
-                for (unsigned mask = 4; mask < exec::cuda::warp_threads; mask *= 2) {
-                    most = exec::cuda::Greatest{}(most, t.shuffle_xor(most, mask));
+                for (unsigned mask = 4; mask < exec::gpu::warp_threads; mask *= 2) {
+                    most = exec::gpu::Greatest{}(most, t.shuffle_xor(most, mask));
                 }
                 if (greatest != nullptr && inside && t.lane() < 4) {
                     t.atomic_max(greatest + first_out + token, __builtin_bit_cast(std::uint32_t, most));

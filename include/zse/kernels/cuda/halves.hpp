@@ -31,8 +31,8 @@ struct HalfRows {
         return {buffer, reinterpret_cast<float*>(buffer + rows * 2 * stride(columns)), columns};
     }
     /// Chunk `index` (8 halves) of all rows.
-    ZSE_DEVICE const exec::cuda::Chunk* chunk(std::uint32_t index) const {
-        return reinterpret_cast<const exec::cuda::Chunk*>(halves) + index;
+    ZSE_DEVICE const exec::gpu::Chunk* chunk(std::uint32_t index) const {
+        return reinterpret_cast<const exec::gpu::Chunk*>(halves) + index;
     }
 
     static constexpr Bytes alignment = 64;
@@ -66,7 +66,7 @@ struct HalvesKernel {
     std::uint32_t rows = 0;
     HalfRows out;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{rows, 1, 1}, threads, 0}; }
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept { return {{rows, 1, 1}, threads, 0}; }
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
@@ -74,11 +74,11 @@ struct HalvesKernel {
         const HalfRange range = HalfRange::of(t.load(greatest + row));
         const float* from = x + static_cast<std::size_t>(row) * out.columns;
         const unsigned chunks = HalfRows::stride(out.columns) / 8;
-        auto* to = reinterpret_cast<exec::cuda::Chunk*>(out.halves) + static_cast<std::size_t>(row) * chunks;
+        auto* to = reinterpret_cast<exec::gpu::Chunk*>(out.halves) + static_cast<std::size_t>(row) * chunks;
         for (unsigned chunk = t.thread(); chunk < chunks; chunk += threads) {
             float values[8];
             read(t, from, chunk * 8, values);
-            exec::cuda::Chunk halves;
+            exec::gpu::Chunk halves;
             ZSE_UNROLL
             for (unsigned i = 0; i < 4; ++i) {
                 halves.words[i] = t.to_halves(values[2 * i] * range.up, values[2 * i + 1] * range.up);
@@ -96,7 +96,7 @@ private:
             ZSE_UNROLL
             for (unsigned part = 0; part < 2; ++part) {
                 const auto four =
-                    t.load_once(reinterpret_cast<const exec::cuda::Chunk*>(from + first + part * 4));
+                    t.load_once(reinterpret_cast<const exec::gpu::Chunk*>(from + first + part * 4));
                 ZSE_UNROLL
                 for (unsigned i = 0; i < 4; ++i) {
                     values[part * 4 + i] = __builtin_bit_cast(float, four.words[i]);

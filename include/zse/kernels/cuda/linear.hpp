@@ -54,7 +54,7 @@ void split_columns(Kernel& kernel, bool invariant) noexcept {
 }
 
 template <class Codec, class Shape, class Launcher>
-void launch_small_batch(exec::cuda::Stream& stream, const SmallBatchCall& call, bool split) noexcept {
+void launch_small_batch(exec::gpu::Stream& stream, const SmallBatchCall& call, bool split) noexcept {
     const LinearCall& product = call.product;
     SmallBatchKernel<Codec, Shape> kernel;
     for (std::uint32_t i = 0; i < 3; ++i) kernel.outputs[i] = product.outputs[i];
@@ -78,7 +78,7 @@ void launch_small_batch(exec::cuda::Stream& stream, const SmallBatchCall& call, 
 
 /// One launch of up to 64 tokens.
 template <class Codec, bool Gated, class Launcher>
-void small_batch(exec::cuda::Stream& stream, const SmallBatchCall& call, bool split) noexcept {
+void small_batch(exec::gpu::Stream& stream, const SmallBatchCall& call, bool split) noexcept {
     using Shapes = SmallBatchShapes<Gated>;
     const bool invariant = call.product.invariant;
     if (split && call.product.tokens <= 4) {
@@ -95,7 +95,7 @@ void small_batch(exec::cuda::Stream& stream, const SmallBatchCall& call, bool sp
 
 /// Any number of tokens, 64 at a time; rows of results follow one another as rows of x do.
 template <class Codec, bool Gated, class Launcher>
-void small_batches(exec::cuda::Stream& stream, SmallBatchCall call) noexcept {
+void small_batches(exec::gpu::Stream& stream, SmallBatchCall call) noexcept {
     LinearCall& product = call.product;
     const std::uint32_t tokens = product.tokens;
     constexpr std::uint32_t most = Workspace::small_batch;
@@ -126,7 +126,7 @@ Call behind_counters(Call call) noexcept {
 }
 
 template <class Codec, class Launcher>
-void linear(exec::cuda::Stream& stream, const LinearCall& call) noexcept {
+void linear(exec::gpu::Stream& stream, const LinearCall& call) noexcept {
     if (prefills<Codec>(call.tokens, call.invariant)) {
         return prefill_linear<Codec, Launcher>(stream, behind_counters(call));
     }
@@ -134,7 +134,7 @@ void linear(exec::cuda::Stream& stream, const LinearCall& call) noexcept {
 }
 
 template <class Codec, class Launcher>
-void gated(exec::cuda::Stream& stream, const GatedCall& call) noexcept {
+void gated(exec::gpu::Stream& stream, const GatedCall& call) noexcept {
     if (prefills<Codec>(call.tokens, call.invariant)) {
         return prefill_gated<Codec, Launcher>(stream, behind_counters(call));
     }
@@ -155,7 +155,7 @@ void gated(exec::cuda::Stream& stream, const GatedCall& call) noexcept {
 }
 
 template <class Codec, class Launcher>
-void embed(exec::cuda::Stream& stream, const EmbedCall& call) noexcept {
+void embed(exec::gpu::Stream& stream, const EmbedCall& call) noexcept {
     Launcher::launch(stream, EmbedKernel<Codec>{call});
 }
 

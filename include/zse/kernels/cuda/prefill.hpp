@@ -29,7 +29,7 @@ struct PrefillKernel {
     static constexpr std::uint32_t tiles(std::uint32_t rows) noexcept {
         return (rows + tile_rows - 1) / tile_rows;
     }
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         std::uint32_t all = 0;
         for (std::uint32_t i = 0; i < count; ++i) all += tiles(outputs[i].rows);
         return {{(tokens + Shape::tokens - 1) / Shape::tokens, all, 1}, threads, Tile::shared_bytes};
@@ -110,7 +110,7 @@ struct PrefillGatedKernel {
     float* out = nullptr;                   ///< `[tokens, rows]`
     std::uint32_t* out_greatest = nullptr;  ///< `[tokens]`, or null
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{(tokens + Shape::tokens - 1) / Shape::tokens, Gated::tiles(matrices.rows), 1},
                 threads,
                 Gated::Tile::shared_bytes};
@@ -154,13 +154,13 @@ namespace detail {
 /// A wide tile multiplies faster, where there are enough for all of a GPU; where not, small ones are.
 template <class Kernel>
 bool fills_gpu(const Kernel& kernel) noexcept {
-    const exec::cuda::Launch launch = kernel.launch();
+    const exec::gpu::Launch launch = kernel.launch();
     return std::uint64_t{launch.blocks.x} * launch.blocks.y >= Workspace::full;
 }
 
 /// The rows of a call as halves, in its workspace.
 template <class Launcher, class Call>
-HalfRows halves_of(exec::cuda::Stream& stream, const Call& call) noexcept {
+HalfRows halves_of(exec::gpu::Stream& stream, const Call& call) noexcept {
     const Bytes needed = prefill_workspace_bytes(call.columns, call.tokens);
     if (call.workspace_bytes < needed) {
         stream.fail(1, "zse: the workspace of a product is too small for so many tokens");
@@ -180,7 +180,7 @@ HalfRows halves_of(exec::cuda::Stream& stream, const Call& call) noexcept {
 /// they are not those that kernels for small batches give; so where LinearCall::invariant is set the caller uses those
 /// kernels for any number of tokens, and this one ignores it.
 template <class Codec, class Launcher>
-void prefill_linear(exec::cuda::Stream& stream, const LinearCall& call) noexcept {
+void prefill_linear(exec::gpu::Stream& stream, const LinearCall& call) noexcept {
     PrefillKernel<Codec, WideTile> wide;
     for (std::uint32_t i = 0; i < call.count; ++i) wide.outputs[i] = call.outputs[i];
     wide.count = call.count;
@@ -197,7 +197,7 @@ void prefill_linear(exec::cuda::Stream& stream, const LinearCall& call) noexcept
 
 /// Likewise of a gated call.
 template <class Codec, class Launcher>
-void prefill_gated(exec::cuda::Stream& stream, const GatedCall& call) noexcept {
+void prefill_gated(exec::gpu::Stream& stream, const GatedCall& call) noexcept {
     const GatedMatrices matrices{call.gate, call.up, call.rows};
     const HalfRows x = detail::halves_of<Launcher>(stream, call);
     const PrefillGatedKernel<Codec, WideTile> wide{matrices, call.tokens, x, call.out, call.out_greatest};

@@ -21,7 +21,7 @@ struct TileShape {
     static constexpr unsigned row_tiles = RowTiles;
     static constexpr unsigned token_tiles = TokenTiles;
     static constexpr unsigned warps = RowWarps * TokenWarps;
-    static constexpr unsigned threads = warps * exec::cuda::warp_threads;
+    static constexpr unsigned threads = warps * exec::gpu::warp_threads;
     static constexpr unsigned groups = RowWarps * RowTiles;
     static constexpr unsigned tokens = TokenWarps * TokenTiles * 8;
     static constexpr unsigned warp_tokens = TokenTiles * 8;
@@ -57,13 +57,13 @@ template <class Codec, class Shape>
 class ProductTile {
 public:
     using Weights = Fragment<Codec>;
-    using Sums = exec::cuda::FragmentD[Shape::row_tiles][Shape::token_tiles];
+    using Sums = exec::gpu::FragmentD[Shape::row_tiles][Shape::token_tiles];
 
     /// What sums have to be multiplied with.
     static constexpr float unit = Weights::id == weights::FormatId::nf4 ? 1.0f / 127.0f : 1.0f;
 
 private:
-    static constexpr unsigned chunk = sizeof(exec::cuda::Chunk);
+    static constexpr unsigned chunk = sizeof(exec::gpu::Chunk);
     static constexpr unsigned slab_chunks = Weights::slab_bytes / chunk;
     static constexpr unsigned row_chunks = Weights::columns * 2 / chunk;  ///< of a token, a slab of columns
     static constexpr unsigned token_chunks = Shape::tokens * row_chunks;
@@ -76,7 +76,7 @@ private:
     static constexpr unsigned token_copies = token_chunks / Shape::threads;
     static constexpr unsigned group_copies = Shape::groups / Shape::warps;
     static constexpr unsigned lane_copies =
-        (slab_chunks + exec::cuda::warp_threads - 1) / exec::cuda::warp_threads;
+        (slab_chunks + exec::gpu::warp_threads - 1) / exec::gpu::warp_threads;
     static_assert(Weights::slab_bytes % chunk == 0 && token_chunks % Shape::threads == 0);
     static_assert(Shape::threads % row_chunks == 0);
 
@@ -159,7 +159,7 @@ public:
 private:
     template <class T>
     ZSE_DEVICE static auto stage_memory(T& t, unsigned stage) {
-        return t.template shared<exec::cuda::Chunk>(0, stages * stage_chunks).from(stage * stage_chunks);
+        return t.template shared<exec::gpu::Chunk>(0, stages * stage_chunks).from(stage * stage_chunks);
     }
     /// Where a token's chunk lies: the eight rows that ldmatrix reads at once begin in eight different bank groups.
     ZSE_DEVICE static unsigned swizzled(unsigned token, unsigned chunk_of_row) {
@@ -187,7 +187,7 @@ private:
             from += static_cast<std::size_t>(slab) * Weights::slab_bytes;
             ZSE_UNROLL
             for (unsigned j = 0; j < lane_copies; ++j) {
-                const unsigned c = j * exec::cuda::warp_threads + t.lane();
+                const unsigned c = j * exec::gpu::warp_threads + t.lane();
                 if (c < slab_chunks) t.copy_async(to.from(c), from + c * chunk);
             }
         }
@@ -205,7 +205,7 @@ private:
         for (unsigned s = 0; s < Weights::steps; ++s) {
             // Keeps compilers from loading the second half of a slab before the first is done with its registers.
             if (s == Weights::steps / 2) t.sync_warp();
-            exec::cuda::FragmentA a[Shape::row_tiles];
+            exec::gpu::FragmentA a[Shape::row_tiles];
             ZSE_UNROLL
             for (unsigned i = 0; i < Shape::row_tiles; ++i) {
                 read_step(t, slab_memory(t, memory, i), s, slabs[i]);
@@ -213,10 +213,10 @@ private:
             }
             ZSE_UNROLL
             for (unsigned j = 0; j < Shape::token_tiles; j += 2) {
-                const exec::cuda::FragmentA two =
+                const exec::gpu::FragmentA two =
                     t.ldmatrix(memory.from(swizzled(token + j * 8, s * 2 + half)));
-                const exec::cuda::FragmentB lower{{two.pairs[0], two.pairs[1]}};
-                const exec::cuda::FragmentB upper{{two.pairs[2], two.pairs[3]}};
+                const exec::gpu::FragmentB lower{{two.pairs[0], two.pairs[1]}};
+                const exec::gpu::FragmentB upper{{two.pairs[2], two.pairs[3]}};
                 ZSE_UNROLL
                 for (unsigned i = 0; i < Shape::row_tiles; ++i) {
                     t.mma(sums[i][j], a[i], lower);
@@ -236,7 +236,7 @@ private:
         ZSE_UNROLL
         for (unsigned i = 0; i < Weights::chunks; ++i) {
             if (i * Weights::steps / Weights::chunks == s)
-                to.codes[i] = slab[i * exec::cuda::warp_threads + t.lane()];
+                to.codes[i] = slab[i * exec::gpu::warp_threads + t.lane()];
         }
         if constexpr (Weights::header_words > 0) {
             const auto words = slab.from(Weights::layout.code_bytes() / chunk)
@@ -251,12 +251,12 @@ private:
 
     /// Step `s` of a slab as halves, scales multiplied in.
     template <class T>
-    ZSE_DEVICE static exec::cuda::FragmentA operand(T& t, const typename Weights::Slab& slab, unsigned s) {
-        exec::cuda::FragmentA a;
+    ZSE_DEVICE static exec::gpu::FragmentA operand(T& t, const typename Weights::Slab& slab, unsigned s) {
+        exec::gpu::FragmentA a;
         if constexpr (Weights::split_values) {
             ZSE_UNROLL
             for (unsigned p = 0; p < 4; ++p) {
-                const exec::cuda::Chunk& c = slab.codes[s * 2 + p / 2];
+                const exec::gpu::Chunk& c = slab.codes[s * 2 + p / 2];
                 a.pairs[p] = t.to_halves(__builtin_bit_cast(float, c.words[p % 2 * 2]),
                                          __builtin_bit_cast(float, c.words[p % 2 * 2 + 1]));
             }
@@ -275,7 +275,7 @@ private:
     }
     template <class T>
     ZSE_DEVICE static void scale(T& t, const typename Weights::Slab& slab, unsigned block,
-                                 exec::cuda::FragmentA& a) {
+                                 exec::gpu::FragmentA& a) {
         ZSE_UNROLL
         for (unsigned row = 0; row < 2; ++row) {  // pairs 0 and 2 are of the lower row
             const std::uint32_t by = of_row(slab.header[block], row);

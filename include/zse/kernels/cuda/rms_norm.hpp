@@ -15,7 +15,7 @@ struct RmsNormKernel {
 
     RmsNormCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{call.count, 1, 1}, threads, 0}; }
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept { return {{call.count, 1, 1}, threads, 0}; }
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
@@ -25,15 +25,15 @@ struct RmsNormKernel {
         float* to = call.out + static_cast<std::size_t>(row) * call.columns;
         float squares = 0;
         for (unsigned i = t.thread(); i < call.columns; i += threads) squares += from[i] * from[i];
-        squares = t.template block_reduce<threads>(squares, exec::cuda::Sum{});
+        squares = t.template block_reduce<threads>(squares, exec::gpu::Sum{});
         const float factor = t.rsqrt(squares / static_cast<float>(call.columns) + call.epsilon);
         float most = 0;
         for (unsigned i = t.thread(); i < call.columns; i += threads) {
             const float value = from[i] * factor * call.weight[i];
             to[i] = value;
-            most = exec::cuda::Greatest{}(most, value < 0 ? -value : value);
+            most = exec::gpu::Greatest{}(most, value < 0 ? -value : value);
         }
-        most = t.template block_reduce<threads>(most, exec::cuda::Greatest{});
+        most = t.template block_reduce<threads>(most, exec::gpu::Greatest{});
         if (t.thread() != 0) return;
         call.greatest[row] = __builtin_bit_cast(std::uint32_t, most);
         if (call.clear == nullptr) return;
@@ -49,7 +49,7 @@ struct SwigluKernel {
 
     SwigluCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{call.tokens, 1, 1}, threads, 0}; }
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept { return {{call.tokens, 1, 1}, threads, 0}; }
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
@@ -60,9 +60,9 @@ struct SwigluKernel {
             const float gate = call.gate[first + i];
             const float value = gate / (1.0f + t.exp2(-gate * log2_e)) * call.up[first + i];
             call.gate[first + i] = value;
-            most = exec::cuda::Greatest{}(most, value < 0 ? -value : value);
+            most = exec::gpu::Greatest{}(most, value < 0 ? -value : value);
         }
-        most = t.template block_reduce<threads>(most, exec::cuda::Greatest{});
+        most = t.template block_reduce<threads>(most, exec::gpu::Greatest{});
         if (t.thread() == 0) call.greatest[t.block().x] = __builtin_bit_cast(std::uint32_t, most);
     }
 };

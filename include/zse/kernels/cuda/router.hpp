@@ -13,7 +13,7 @@ namespace cuda {
 struct RouterKernel {
     static constexpr unsigned threads = 128;
     static constexpr unsigned most_experts = 512;  ///< 16 of a lane, in registers
-    static constexpr unsigned most_chosen = exec::cuda::warp_threads;
+    static constexpr unsigned most_chosen = exec::gpu::warp_threads;
 
     const float* logits = nullptr;  ///< `[tokens, experts]`
     std::uint32_t tokens = 0;
@@ -23,7 +23,7 @@ struct RouterKernel {
     std::uint32_t* ids = nullptr;  ///< `[tokens, chosen]`, the best first
     float* weights = nullptr;      ///< likewise
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{(tokens + warps - 1) / warps, 1, 1}, threads, 0};
     }
 
@@ -34,7 +34,7 @@ struct RouterKernel {
         std::uint64_t keys[per_lane];
         ZSE_UNROLL
         for (unsigned i = 0; i < per_lane; ++i) {
-            const unsigned expert = i * exec::cuda::warp_threads + t.lane();
+            const unsigned expert = i * exec::gpu::warp_threads + t.lane();
             // Zero has one sign then, so that both kinds tie.
             keys[i] =
                 expert < experts
@@ -46,8 +46,8 @@ struct RouterKernel {
         for (unsigned slot = 0; slot < chosen; ++slot) {
             std::uint64_t best = 0;
             ZSE_UNROLL
-            for (unsigned i = 0; i < per_lane; ++i) best = exec::cuda::Greatest{}(best, keys[i]);
-            best = t.warp_reduce(best, exec::cuda::Greatest{});
+            for (unsigned i = 0; i < per_lane; ++i) best = exec::gpu::Greatest{}(best, keys[i]);
+            best = t.warp_reduce(best, exec::gpu::Greatest{});
             ZSE_UNROLL
             for (unsigned i = 0; i < per_lane; ++i) {
                 if (keys[i] == best) keys[i] = 0;
@@ -63,7 +63,7 @@ struct RouterKernel {
                 if (keys[i] != 0) total += power(t, value(keys[i]) - greatest);
             }
         }
-        total = t.warp_reduce(total, exec::cuda::Sum{});
+        total = t.warp_reduce(total, exec::gpu::Sum{});
         if (t.lane() >= chosen) return;
         const std::size_t at = static_cast<std::size_t>(token) * chosen + t.lane();
         ids[at] = ~static_cast<std::uint32_t>(mine);
@@ -71,8 +71,8 @@ struct RouterKernel {
     }
 
 private:
-    static constexpr unsigned warps = threads / exec::cuda::warp_threads;
-    static constexpr unsigned per_lane = most_experts / exec::cuda::warp_threads;
+    static constexpr unsigned warps = threads / exec::gpu::warp_threads;
+    static constexpr unsigned per_lane = most_experts / exec::gpu::warp_threads;
 
     /// Greater for a greater value, and of equal values for the lower expert; never 0, which stands for none.
     ZSE_DEVICE static std::uint64_t key(float value, std::uint32_t expert) {
@@ -105,14 +105,14 @@ struct ExpertOrderKernel {
     std::uint32_t* offsets = nullptr;  ///< `[experts + 1]`: where in `order` each expert begins
     std::uint32_t* clear = nullptr;    ///< `[pairs]`, greatest magnitudes to come, set to 0; or null
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{experts, 1, 1}, threads, 0}; }
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept { return {{experts, 1, 1}, threads, 0}; }
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
         const unsigned expert = t.block().x;
         std::uint32_t lower = 0;
         for (unsigned i = t.thread(); i < pairs; i += threads) lower += t.load(ids + i) < expert ? 1u : 0u;
-        std::uint32_t to = t.template block_reduce<threads>(lower, exec::cuda::Sum{});
+        std::uint32_t to = t.template block_reduce<threads>(lower, exec::gpu::Sum{});
         if (t.thread() == 0) {
             offsets[expert] = to;
             if (expert == 0) offsets[experts] = pairs;
@@ -156,7 +156,7 @@ struct CombineKernel {
     std::uint64_t y_stride = 0;
     bool accumulate = false;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{tokens, (columns + threads - 1) / threads, 1}, threads, 0};
     }
 

@@ -46,7 +46,7 @@ struct SmallBatchKernel {
         return Workspace::zeros +
                Bytes{row_blocks()} * slices * splits * Shape::weight_rows * slice_tokens() * sizeof(float);
     }
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         // Blocks that share weights are neighbours, so that those come from memory once.
         return {{slices * row_blocks(), splits, 1}, threads, shared_bytes()};
     }
@@ -103,7 +103,7 @@ private:
         const unsigned used = split_units < stage_units(x.width) ? split_units : stage_units(x.width);
         const unsigned staged = used * unit_pairs * Rows::pair_bytes(x.width);
         const unsigned sums = sum_floats * sizeof(float);
-        return (staged > sums ? staged : sums) + sizeof(exec::cuda::Chunk);
+        return (staged > sums ? staged : sums) + sizeof(exec::gpu::Chunk);
     }
 
     /// Where the groups of rows of a warp begin; false where there are none. A last odd group is read twice, and one of
@@ -182,12 +182,12 @@ private:
     /// The stage of so many units: operands, and sums behind them.
     template <class T>
     ZSE_DEVICE auto staged_chunks(T& t, unsigned units_here) const {
-        return t.template shared<exec::cuda::Chunk>(0, units_here * unit_pairs * width() * 4);
+        return t.template shared<exec::gpu::Chunk>(0, units_here * unit_pairs * width() * 4);
     }
     template <class T>
     ZSE_DEVICE auto sums_of(T& t, unsigned units_here) const {
         const unsigned pairs = Weights::has_minimum ? units_here * unit_pairs : 0;
-        return t.template shared<float>(pairs * width() * 4 * sizeof(exec::cuda::Chunk), pairs * width());
+        return t.template shared<float>(pairs * width() * 4 * sizeof(exec::gpu::Chunk), pairs * width());
     }
 
     /// Tokens of a tile, and of all.
@@ -286,7 +286,7 @@ private:
         std::uint32_t most = inside ? __builtin_bit_cast(std::uint32_t, value) & 0x7fffffffu : 0;
         ZSE_UNROLL
         for (unsigned mask = 1; mask < 16; mask *= 2) {
-            most = exec::cuda::Greatest{}(most, t.shuffle_xor(most, mask));
+            most = exec::gpu::Greatest{}(most, t.shuffle_xor(most, mask));
         }
         if (inside && row % 16 == 0) t.atomic_max(out_greatest + token, most);
     }

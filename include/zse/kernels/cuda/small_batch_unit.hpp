@@ -25,7 +25,7 @@ struct SmallBatchShape {
     static constexpr unsigned tiles = Tiles;
     static constexpr unsigned k_ways = KWays;
     static constexpr unsigned row_ways = KWays == 1 ? 4 : 1;
-    static constexpr unsigned threads = KWays * row_ways * exec::cuda::warp_threads;
+    static constexpr unsigned threads = KWays * row_ways * exec::gpu::warp_threads;
     static constexpr bool gated = Gated;
     static constexpr bool sliced = Tiles == 4;  ///< more tokens are further blocks
     /// Groups of rows of a warp. Of a gated product, even groups of a block are of gate and odd ones of up.
@@ -45,7 +45,7 @@ template <class Codec, class Shape>
 struct UnitProduct {
     using Weights = Fragment<Codec>;
     using Rows = StagedRows<Weights::bfloat, Weights::has_minimum>;
-    using Sums = exec::cuda::FragmentD[Shape::groups][Shape::tiles];
+    using Sums = exec::gpu::FragmentD[Shape::groups][Shape::tiles];
 
     static constexpr unsigned unit_pairs = Weights::unit_steps / 2;
     /// Steps whose products are summed before their scale is applied: those of a block, or of a part of it. The same for
@@ -61,8 +61,8 @@ struct UnitProduct {
                                unsigned width, const Chunks& staged, const Floats& staged_sums, Sums& sums) {
         ZSE_UNROLL
         for (unsigned s = 0; s < Weights::unit_steps; s += run) {
-            exec::cuda::FragmentA a[Shape::groups][run];
-            exec::cuda::FragmentA rests[Shape::groups];
+            exec::gpu::FragmentA a[Shape::groups][run];
+            exec::gpu::FragmentA rests[Shape::groups];
             RowPair scales[Shape::groups];
             RowPair minima[Shape::groups];
             ZSE_UNROLL
@@ -80,7 +80,7 @@ struct UnitProduct {
             }
             ZSE_UNROLL
             for (unsigned n = 0; n < Shape::tiles; ++n) {
-                exec::cuda::FragmentB b[run];
+                exec::gpu::FragmentB b[run];
                 read_operands(t, staged, pair + s / 2, s % 2, width, n, b);
                 float of_columns[2] = {};
                 if constexpr (Weights::has_minimum)
@@ -88,7 +88,7 @@ struct UnitProduct {
                 ZSE_UNROLL
                 for (unsigned m = 0; m < Shape::groups; ++m) {
                     if constexpr (Weights::scaled) {
-                        exec::cuda::FragmentD d;
+                        exec::gpu::FragmentD d;
                         if constexpr (Weights::split_values) {
                             d = t.product(rests[m], b[0]);
                             ZSE_UNROLL
@@ -126,17 +126,17 @@ private:
     /// The operands of `run` steps from the first (or, where odd, the second) of a pair on, for tile n.
     template <class T, class Chunks>
     ZSE_DEVICE static void read_operands(T& t, const Chunks& staged, unsigned pair, unsigned odd,
-                                         unsigned width, unsigned n, exec::cuda::FragmentB (&b)[run]) {
+                                         unsigned width, unsigned n, exec::gpu::FragmentB (&b)[run]) {
         const unsigned column = n * 8 + t.lane() / 4;
         // One tile holds the columns of the tokens that there are, others are full.
         const bool inside = Shape::tiles > 1 || column < width;
         ZSE_UNROLL
         for (unsigned i = 0; i < (run + 1) / 2; ++i) {
-            exec::cuda::Chunk two{};
+            exec::gpu::Chunk two{};
             if (inside) two = staged[Rows::chunk_at(width, pair + i, column, t.lane())];
             if constexpr (run == 1) {
-                b[0] = odd == 0 ? exec::cuda::FragmentB{{two.words[0], two.words[1]}}
-                                : exec::cuda::FragmentB{{two.words[2], two.words[3]}};
+                b[0] = odd == 0 ? exec::gpu::FragmentB{{two.words[0], two.words[1]}}
+                                : exec::gpu::FragmentB{{two.words[2], two.words[3]}};
             } else {
                 b[2 * i] = {{two.words[0], two.words[1]}};
                 b[2 * i + 1] = {{two.words[2], two.words[3]}};
@@ -150,8 +150,8 @@ private:
         static_assert(!Weights::has_minimum || run == 2);
         const unsigned column = n * 8 + t.lane() % 4 * 2;
         if (Shape::tiles == 1 && column >= width) return;
-        const auto two = staged_sums.template as<exec::cuda::HalfChunk>();
-        const exec::cuda::HalfChunk words = two[(pair * width + column) / 2];
+        const auto two = staged_sums.template as<exec::gpu::HalfChunk>();
+        const exec::gpu::HalfChunk words = two[(pair * width + column) / 2];
         of_columns[0] = __builtin_bit_cast(float, words.words[0]);
         of_columns[1] = __builtin_bit_cast(float, words.words[1]);
     }

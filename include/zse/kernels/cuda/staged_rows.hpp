@@ -32,7 +32,7 @@ struct StagedRows {
 
     /// Bytes of a pair of steps.
     static constexpr unsigned pair_bytes(unsigned width) noexcept {
-        return width * (4 * sizeof(exec::cuda::Chunk) + (Sums ? sizeof(float) : 0));
+        return width * (4 * sizeof(exec::gpu::Chunk) + (Sums ? sizeof(float) : 0));
     }
     /// Which chunk lane l loads for fragment column `column`.
     ZSE_DEVICE static constexpr unsigned chunk_at(unsigned width, unsigned pair, unsigned column,
@@ -86,8 +86,8 @@ private:
         for (unsigned i = 0; i < 4; ++i, column += 8) {
             if (aligned) {
                 const bool valid = inside && column < columns;
-                const auto two = valid ? t.load(reinterpret_cast<const exec::cuda::HalfChunk*>(from + column))
-                                       : exec::cuda::HalfChunk{};
+                const auto two = valid ? t.load(reinterpret_cast<const exec::gpu::HalfChunk*>(from + column))
+                                       : exec::gpu::HalfChunk{};
                 values[2 * i] = __builtin_bit_cast(float, two.words[0]);
                 values[2 * i + 1] = __builtin_bit_cast(float, two.words[1]);
             } else {
@@ -102,7 +102,7 @@ private:
         const unsigned parts = split ? 2 : 1;
         float scale = up;
         for (unsigned part = 0; part < parts; ++part, scale = rest) {
-            exec::cuda::Chunk chunk;
+            exec::gpu::Chunk chunk;
             float sum = 0;
             ZSE_UNROLL
             for (unsigned i = 0; i < 4; ++i) {

@@ -17,7 +17,7 @@ struct AppendKernel {
 
     AppendCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{(call.rows * row_items() + warps - 1) / warps, 1, 1}, threads, 0};
     }
 
@@ -39,7 +39,7 @@ struct AppendKernel {
 
 private:
     using Row = WarpRow<Registers>;
-    static constexpr unsigned warps = threads / exec::cuda::warp_threads;
+    static constexpr unsigned warps = threads / exec::gpu::warp_threads;
 
     [[nodiscard]] constexpr unsigned row_items() const noexcept {
         return call.heads + 2 * call.pages.layout.kv_heads;

@@ -38,7 +38,7 @@ namespace detail {
 /// Combines what the values of each group of a row have: all of a group get the result.
 template <unsigned Group, unsigned Registers, class T, class V, class Op>
 ZSE_DEVICE void reduce_groups(T& t, V (&v)[Registers], Op op) {
-    constexpr unsigned lanes = exec::cuda::warp_threads;
+    constexpr unsigned lanes = exec::gpu::warp_threads;
     ZSE_UNROLL
     for (unsigned j = 0; j < Registers; ++j) {
         ZSE_UNROLL
@@ -94,7 +94,7 @@ ZSE_DEVICE void choose_scales(T& t, const WarpRow<Registers>& row, float (&scale
         // As integers: in their order what is no number comes after infinity.
         most[j] = __builtin_bit_cast(std::uint32_t, row.values[j]) & 0x7fffffffu;
     }
-    reduce_groups<group>(t, most, exec::cuda::Greatest{});
+    reduce_groups<group>(t, most, exec::gpu::Greatest{});
     if constexpr (kind<C> == Kind::int4) {
         // int4::fitted_scale(): sums of whole numbers, which no order changes.
         float above[Registers];
@@ -104,7 +104,7 @@ ZSE_DEVICE void choose_scales(T& t, const WarpRow<Registers>& row, float (&scale
         float fitted[Registers];
         ZSE_UNROLL
         for (unsigned j = 0; j < Registers; ++j) above[j] = row.values[j];
-        reduce_groups<group>(t, above, exec::cuda::Greatest{});
+        reduce_groups<group>(t, above, exec::gpu::Greatest{});
         ZSE_UNROLL
         for (unsigned j = 0; j < Registers; ++j) {
             const float greatest = float_of(most[j]);
@@ -124,8 +124,8 @@ ZSE_DEVICE void choose_scales(T& t, const WarpRow<Registers>& row, float (&scale
                 products[j] = whole[j] * step;
                 squares[j] = step * step;
             }
-            reduce_groups<group>(t, products, exec::cuda::Sum{});
-            reduce_groups<group>(t, squares, exec::cuda::Sum{});
+            reduce_groups<group>(t, products, exec::gpu::Sum{});
+            reduce_groups<group>(t, squares, exec::gpu::Sum{});
             ZSE_UNROLL
             for (unsigned j = 0; j < Registers; ++j) {
                 C::take_better(products[j], squares[j], best[j], fitted[j]);
@@ -183,7 +183,7 @@ ZSE_DEVICE void encode(T& t, const WarpRow<Registers>& row, unsigned dim, const 
         }
     } else {
         constexpr auto group = static_cast<unsigned>(C::group);
-        constexpr unsigned lanes = exec::cuda::warp_threads;
+        constexpr unsigned lanes = exec::gpu::warp_threads;
         float scales[Registers];
         detail::choose_scales<C>(t, row, scales);
         std::uint32_t codes[Registers];

@@ -38,7 +38,7 @@ struct CountOrZero {
 
 inline auto move_primitive(const MoveCall& call) {
     return [call](void* room, std::size_t& bytes, cudaStream_t stream) {
-        using exec::cuda::Computed;
+        using exec::gpu::Computed;
         return cub::DeviceMemcpy::Batched(room, bytes, Computed(MoveFrom{call.moves}),
                                           Computed(MoveTo{call.moves}), Computed(MoveBytes{call.moves}),
                                           call.count, stream);
@@ -47,7 +47,7 @@ inline auto move_primitive(const MoveCall& call) {
 inline auto offsets_primitive(const FlattenCall& call) {
     return [call](void* room, std::size_t& bytes, cudaStream_t stream) {
         return cub::DeviceScan::ExclusiveSum(room, bytes,
-                                             exec::cuda::Computed(CountOrZero{call.counts, call.segments}),
+                                             exec::gpu::Computed(CountOrZero{call.counts, call.segments}),
                                              call.offsets, call.segments + 1, stream);
     };
 }
@@ -64,36 +64,35 @@ inline auto select_primitive(const SelectCall& call) {
 inline Bytes move_batched_bytes(std::uint32_t count) {
     MoveCall call;
     call.count = count;
-    return exec::cuda::cub_bytes(detail::move_primitive(call));
+    return exec::gpu::cub_bytes(detail::move_primitive(call));
 }
 /// As MoveKernel, but the bytes may have any alignment.
-inline void move_batched(exec::cuda::Stream& stream, exec::cuda::CubRoom room,
-                         const MoveCall& call) noexcept {
-    exec::cuda::cub_enqueue(stream, room, detail::move_primitive(call));
+inline void move_batched(exec::gpu::Stream& stream, exec::gpu::CubRoom room, const MoveCall& call) noexcept {
+    exec::gpu::cub_enqueue(stream, room, detail::move_primitive(call));
 }
 
 /// Temporary bytes of flatten_scanned for up to `segments`.
 inline Bytes flatten_scanned_bytes(std::uint32_t segments) {
     FlattenCall call;
     call.segments = segments;
-    return exec::cuda::cub_bytes(detail::offsets_primitive(call));
+    return exec::gpu::cub_bytes(detail::offsets_primitive(call));
 }
 /// The offsets of a FlattenCall; GatherPagesKernel does the rest.
-inline void flatten_scanned(exec::cuda::Stream& stream, exec::cuda::CubRoom room,
+inline void flatten_scanned(exec::gpu::Stream& stream, exec::gpu::CubRoom room,
                             const FlattenCall& call) noexcept {
-    exec::cuda::cub_enqueue(stream, room, detail::offsets_primitive(call));
+    exec::gpu::cub_enqueue(stream, room, detail::offsets_primitive(call));
 }
 
 /// Temporary bytes of select_flagged for up to `count` pages.
 inline Bytes select_flagged_bytes(std::uint32_t count) {
     SelectCall call;
     call.count = count;
-    return exec::cuda::cub_bytes(detail::select_primitive(call));
+    return exec::gpu::cub_bytes(detail::select_primitive(call));
 }
 /// As SelectPagesKernel.
-inline void select_flagged(exec::cuda::Stream& stream, exec::cuda::CubRoom room,
+inline void select_flagged(exec::gpu::Stream& stream, exec::gpu::CubRoom room,
                            const SelectCall& call) noexcept {
-    exec::cuda::cub_enqueue(stream, room, detail::select_primitive(call));
+    exec::gpu::cub_enqueue(stream, room, detail::select_primitive(call));
 }
 
 }  // namespace cuda

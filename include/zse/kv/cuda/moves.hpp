@@ -53,14 +53,14 @@ struct MoveKernel {
     static constexpr unsigned threads = 256;
     static constexpr unsigned blocks_per_sm = 2;
     static constexpr std::uint32_t loads = 4;
-    static constexpr Bytes chunk = sizeof(exec::cuda::Chunk);
+    static constexpr Bytes chunk = sizeof(exec::gpu::Chunk);
     static constexpr Bytes turn = threads * loads * chunk;
     /// A page of a few MB takes all multiprocessors for a moment, and a batch of them is shared out by pages.
     static constexpr Bytes most_blocks = 64;
 
     MoveCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         const Bytes turns = ceil_div(call.most_bytes, turn);
         const auto blocks = static_cast<unsigned>(turns > most_blocks ? most_blocks : turns == 0 ? 1 : turns);
         return {{blocks, call.count, 1}, threads, 0};
@@ -69,12 +69,12 @@ struct MoveKernel {
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
         const PageMove move = call.moves[t.block().y];
-        const auto* from = reinterpret_cast<const exec::cuda::Chunk*>(move.from);
-        auto* to = reinterpret_cast<exec::cuda::Chunk*>(move.to);
+        const auto* from = reinterpret_cast<const exec::gpu::Chunk*>(move.from);
+        auto* to = reinterpret_cast<exec::gpu::Chunk*>(move.to);
         const Bytes chunks = move.bytes / chunk;
         const Bytes step = Bytes{t.blocks().x} * threads * loads;
         for (Bytes at = Bytes{t.block().x} * threads * loads + t.thread(); at < chunks; at += step) {
-            exec::cuda::Chunk held[loads];
+            exec::gpu::Chunk held[loads];
             ZSE_UNROLL
             for (std::uint32_t i = 0; i < loads; ++i) {
                 if (at + i * threads < chunks) held[i] = t.load_once(from + at + i * threads);
@@ -93,7 +93,7 @@ struct OffsetsKernel {
 
     FlattenCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{1, 1, 1}, threads, 0}; }
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept { return {{1, 1, 1}, threads, 0}; }
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
@@ -116,7 +116,7 @@ struct GatherPagesKernel {
 
     FlattenCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{call.segments, 1, 1}, threads, 0}; }
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept { return {{call.segments, 1, 1}, threads, 0}; }
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
@@ -135,7 +135,7 @@ struct SelectPagesKernel {
 
     SelectCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept { return {{1, 1, 1}, threads, 0}; }
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept { return {{1, 1, 1}, threads, 0}; }
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
@@ -163,24 +163,24 @@ struct SelectPagesKernel {
 
 /// The launches of this file.
 struct PageLaunches {
-    void (*move)(exec::cuda::Stream&, const MoveCall&) noexcept = nullptr;
-    void (*flatten)(exec::cuda::Stream&, const FlattenCall&) noexcept = nullptr;
-    void (*select)(exec::cuda::Stream&, const SelectCall&) noexcept = nullptr;
+    void (*move)(exec::gpu::Stream&, const MoveCall&) noexcept = nullptr;
+    void (*flatten)(exec::gpu::Stream&, const FlattenCall&) noexcept = nullptr;
+    void (*select)(exec::gpu::Stream&, const SelectCall&) noexcept = nullptr;
 };
 
-/// For exec::cuda::instantiate.
+/// For exec::gpu::instantiate.
 using PageKernelList = policy::List<MoveKernel, OffsetsKernel, GatherPagesKernel, SelectPagesKernel>;
 
-/// Launcher: exec::cuda::Native or exec::cuda::Emulated.
+/// Launcher: exec::gpu::Native or exec::gpu::Emulated.
 template <class Launcher>
-inline constexpr PageLaunches page_launches{[](exec::cuda::Stream& stream, const MoveCall& call) noexcept {
+inline constexpr PageLaunches page_launches{[](exec::gpu::Stream& stream, const MoveCall& call) noexcept {
                                                 Launcher::launch(stream, MoveKernel{call});
                                             },
-                                            [](exec::cuda::Stream& stream, const FlattenCall& call) noexcept {
+                                            [](exec::gpu::Stream& stream, const FlattenCall& call) noexcept {
                                                 Launcher::launch(stream, OffsetsKernel{call});
                                                 Launcher::launch(stream, GatherPagesKernel{call});
                                             },
-                                            [](exec::cuda::Stream& stream, const SelectCall& call) noexcept {
+                                            [](exec::gpu::Stream& stream, const SelectCall& call) noexcept {
                                                 Launcher::launch(stream, SelectPagesKernel{call});
                                             }};
 

@@ -22,7 +22,7 @@ struct RopeAnglesKernel {
 
     kernels::cuda::RopeAnglesCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{(call.count * (call.dim / 2) + threads - 1) / threads, 1, 1}, threads, 0};
     }
 

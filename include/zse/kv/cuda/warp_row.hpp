@@ -13,7 +13,7 @@ namespace cuda {
 template <unsigned Registers>
 struct WarpRow {
     static constexpr unsigned registers = Registers;
-    static constexpr unsigned lanes = exec::cuda::warp_threads;
+    static constexpr unsigned lanes = exec::gpu::warp_threads;
 
     float values[Registers];
 

@@ -19,7 +19,7 @@ struct AdjustKernel {
 
     SampleCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{call.slices(), call.rows, 1}, Threads, slice / 8};
     }
 
@@ -29,14 +29,14 @@ struct AdjustKernel {
         const std::uint32_t first = t.block().x * slice;
         const DeviceSampling& p = call.params[row];
         const float* from = call.logits + row * call.stride;
-        const bool aligned = reinterpret_cast<std::uintptr_t>(from) % sizeof(exec::cuda::Chunk) == 0;
+        const bool aligned = reinterpret_cast<std::uintptr_t>(from) % sizeof(exec::gpu::Chunk) == 0;
 
-        exec::cuda::Chunk logits[loads];
+        exec::gpu::Chunk logits[loads];
         ZSE_UNROLL
         for (std::uint32_t i = 0; i < loads; ++i) {
             const std::uint32_t id = id_at(t, first, i);
             if (aligned && id + 4 <= call.vocabulary) {
-                logits[i] = t.load_once(reinterpret_cast<const exec::cuda::Chunk*>(from + id));
+                logits[i] = t.load_once(reinterpret_cast<const exec::gpu::Chunk*>(from + id));
                 continue;
             }
             ZSE_UNROLL
@@ -71,7 +71,7 @@ struct AdjustKernel {
             std::uint32_t allowed = 15;
             if (p.mask != nullptr)
                 allowed = static_cast<std::uint32_t>(t.load(p.mask + id / 64) >> (id % 64));
-            exec::cuda::Chunk values;
+            exec::gpu::Chunk values;
             ZSE_UNROLL
             for (std::uint32_t j = 0; j < 4; ++j) {
                 const float logit = float_of(logits[i].words[j]) + 0.0f;
@@ -85,9 +85,9 @@ struct AdjustKernel {
                 values.words[j] = bits_of(value);
             }
             // The greatest logit needs no values.
-            if (p.temperature != 0) *reinterpret_cast<exec::cuda::Chunk*>(to + id) = values;
+            if (p.temperature != 0) *reinterpret_cast<exec::gpu::Chunk*>(to + id) = values;
         }
-        best = t.template block_reduce<Threads>(best, exec::cuda::Greatest{});
+        best = t.template block_reduce<Threads>(best, exec::gpu::Greatest{});
         if (t.thread() == 0) {
             reinterpret_cast<std::uint64_t*>(call.workspace)[row * t.blocks().x + t.block().x] = best;
         }

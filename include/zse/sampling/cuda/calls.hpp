@@ -82,7 +82,7 @@ struct SampleCall {
     [[nodiscard]] constexpr std::uint32_t padded() const noexcept { return (vocabulary + 3) / 4 * 4; }
     /// The workspace holds the best token of each slice, `[rows, slices]` of 8 bytes, then `[rows, padded]` values.
     [[nodiscard]] constexpr Bytes values_at() const noexcept {
-        return round_up(Bytes{rows} * slices() * sizeof(std::uint64_t), sizeof(exec::cuda::Chunk));
+        return round_up(Bytes{rows} * slices() * sizeof(std::uint64_t), sizeof(exec::gpu::Chunk));
     }
 };
 
@@ -115,8 +115,8 @@ struct TopCall {
 
 /// The launches of sampling.
 struct SamplingLaunches {
-    void (*sample)(exec::cuda::Stream&, const SampleCall&) noexcept = nullptr;
-    void (*top)(exec::cuda::Stream&, const TopCall&) noexcept = nullptr;
+    void (*sample)(exec::gpu::Stream&, const SampleCall&) noexcept = nullptr;
+    void (*top)(exec::gpu::Stream&, const TopCall&) noexcept = nullptr;
 };
 
 }  // namespace cuda

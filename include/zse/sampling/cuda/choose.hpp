@@ -25,11 +25,11 @@ struct ChooseKernel {
     static constexpr unsigned threads = Threads;
     using Search = RowSearch<Threads>;
     /// A scan of the block keeps 8 bytes a thread.
-    static constexpr exec::cuda::Budget budget{.shared_bytes = Threads * 8 + 1024};
+    static constexpr exec::gpu::Budget budget{.shared_bytes = Threads * 8 + 1024};
 
     SampleCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{call.rows, 1, 1}, Threads, Search::shared_bytes};
     }
 
@@ -45,7 +45,7 @@ struct ChooseKernel {
             const std::uint64_t mine = of_slices[i];
             best = mine > best ? mine : best;
         }
-        best = t.template block_reduce<Threads>(best, exec::cuda::Greatest{});
+        best = t.template block_reduce<Threads>(best, exec::gpu::Greatest{});
 
         std::int32_t token = 0;
         if (key_of(best) == invalid_key) {

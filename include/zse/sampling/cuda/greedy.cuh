@@ -25,7 +25,7 @@ struct RowAt {
 
 inline auto greedy_primitive(const SampleCall& call, BestLogit* best) {
     return [call, best](void* room, std::size_t& bytes, cudaStream_t stream) {
-        using exec::cuda::Computed;
+        using exec::gpu::Computed;
         const auto stride = static_cast<std::int64_t>(call.stride);
         return cub::DeviceSegmentedReduce::ArgMax(
             room, bytes, call.logits, best, call.rows, Computed(RowAt{stride, 0}),
@@ -39,12 +39,12 @@ inline auto greedy_primitive(const SampleCall& call, BestLogit* best) {
 inline Bytes greedy_rows_bytes(std::uint32_t rows) {
     SampleCall call;
     call.rows = rows;
-    return exec::cuda::cub_bytes(detail::greedy_primitive(call, nullptr));
+    return exec::gpu::cub_bytes(detail::greedy_primitive(call, nullptr));
 }
 /// `best` `[rows]` of the logits of a call, of which nothing else is read.
-inline void greedy_rows(exec::cuda::Stream& stream, exec::cuda::CubRoom room, const SampleCall& call,
+inline void greedy_rows(exec::gpu::Stream& stream, exec::gpu::CubRoom room, const SampleCall& call,
                         BestLogit* best) noexcept {
-    exec::cuda::cub_enqueue(stream, room, detail::greedy_primitive(call, best));
+    exec::gpu::cub_enqueue(stream, room, detail::greedy_primitive(call, best));
 }
 
 }  // namespace cuda

@@ -11,17 +11,17 @@ namespace zse::inline v1 {
 namespace sampling {
 namespace cuda {
 
-/// For exec::cuda::instantiate.
+/// For exec::gpu::instantiate.
 using SamplingKernelList = policy::List<AdjustKernel<>, ChooseKernel<>, TopListKernel<>>;
 
-/// Launcher: exec::cuda::Native or exec::cuda::Emulated.
+/// Launcher: exec::gpu::Native or exec::gpu::Emulated.
 template <class Launcher>
 inline constexpr SamplingLaunches sampling_launches{
-    [](exec::cuda::Stream& stream, const SampleCall& call) noexcept {
+    [](exec::gpu::Stream& stream, const SampleCall& call) noexcept {
         Launcher::launch(stream, AdjustKernel<>{call});
         Launcher::launch(stream, ChooseKernel<>{call});
     },
-    [](exec::cuda::Stream& stream, const TopCall& call) noexcept {
+    [](exec::gpu::Stream& stream, const TopCall& call) noexcept {
         Launcher::launch(stream, TopListKernel<>{call});
     }};
 

@@ -58,9 +58,9 @@ struct DeviceCut {
 /// The block's view of a row. Each warp has a part of the row in one piece, and each lane always the same tokens of it.
 template <unsigned Threads>
 struct RowSearch {
-    static constexpr unsigned warps = Threads / exec::cuda::warp_threads;
+    static constexpr unsigned warps = Threads / exec::gpu::warp_threads;
     /// Tokens that a warp reads in one load of 16 bytes per lane.
-    static constexpr std::uint32_t step = exec::cuda::warp_threads * 4;
+    static constexpr std::uint32_t step = exec::gpu::warp_threads * 4;
     /// Loads under way per lane: 512 threads then have 64 KB under way, twice what hides the latency of memory.
     static constexpr std::uint32_t batch = 8;
 
@@ -82,7 +82,7 @@ struct RowSearch {
     ZSE_DEVICE void walk(T& t, const Body& body) const {
         const std::uint32_t end = end_of(t.warp());
         for (std::uint32_t at = begin_of(t.warp()) + t.lane() * 4; at < end; at += step * batch) {
-            exec::cuda::Chunk chunks[batch];
+            exec::gpu::Chunk chunks[batch];
             ZSE_UNROLL
             for (std::uint32_t i = 0; i < batch; ++i) chunks[i] = chunk(at + i * step, end);
             ZSE_UNROLL
@@ -95,7 +95,7 @@ struct RowSearch {
                     if (aligned || id + j < count) body(value, id + j);
                     chunks[i].words[j] = bits_of(value);
                 }
-                if constexpr (Store) *reinterpret_cast<exec::cuda::Chunk*>(values + id) = chunks[i];
+                if constexpr (Store) *reinterpret_cast<exec::gpu::Chunk*>(values + id) = chunks[i];
             }
         }
     }
@@ -105,7 +105,7 @@ struct RowSearch {
     template <class T>
     ZSE_DEVICE std::uint64_t note_sums(T& t, std::uint64_t mine) const {
         auto sums = t.template shared<std::uint64_t>(sums_at, warps);
-        mine = t.warp_reduce(mine, exec::cuda::Sum{});
+        mine = t.warp_reduce(mine, exec::gpu::Sum{});
         if (t.lane() == 0) sums[t.warp()] = mine;
         t.sync();
         std::uint64_t total = 0;
@@ -236,11 +236,11 @@ private:
         return end < count ? end : count;
     }
     /// Four values at a token, -infinity beyond the row.
-    [[nodiscard]] ZSE_DEVICE exec::cuda::Chunk chunk(std::uint32_t at, std::uint32_t end) const noexcept {
+    [[nodiscard]] ZSE_DEVICE exec::gpu::Chunk chunk(std::uint32_t at, std::uint32_t end) const noexcept {
         constexpr std::uint32_t none = 0xff800000u;
-        exec::cuda::Chunk c{{none, none, none, none}};
+        exec::gpu::Chunk c{{none, none, none, none}};
         if (at >= end) return c;
-        if (aligned) return *reinterpret_cast<const exec::cuda::Chunk*>(values + at);
+        if (aligned) return *reinterpret_cast<const exec::gpu::Chunk*>(values + at);
         ZSE_UNROLL
         for (std::uint32_t j = 0; j < 4; ++j) {
             if (at + j < count) c.words[j] = bits_of(values[at + j]);
@@ -254,7 +254,7 @@ private:
         const std::uint32_t end = end_of(t.warp());
         for (std::uint32_t first = begin_of(t.warp()); first < end; first += step * batch) {
             const std::uint32_t at = first + t.lane() * 4;
-            exec::cuda::Chunk chunks[batch];
+            exec::gpu::Chunk chunks[batch];
             ZSE_UNROLL
             for (std::uint32_t i = 0; i < batch; ++i) chunks[i] = chunk(at + i * step, end);
             std::uint64_t sums[batch];
@@ -266,19 +266,19 @@ private:
                 for (std::uint32_t j = 0; j < 4; ++j) sums[i] += mass_of(chunks[i], j, at + i * step, mass);
                 all += sums[i];
             }
-            all = t.warp_reduce(all, exec::cuda::Sum{});
+            all = t.warp_reduce(all, exec::gpu::Sum{});
             if (target >= all) {
                 target -= all;
                 continue;
             }
             // Chosen without leaving the loop, so that the arrays stay in registers.
-            exec::cuda::Chunk chosen{};
+            exec::gpu::Chunk chosen{};
             std::uint32_t chosen_at = 0;
             std::uint64_t chosen_sum = 0;
             bool found = false;
             ZSE_UNROLL
             for (std::uint32_t i = 0; i < batch; ++i) {
-                const std::uint64_t sum = t.warp_reduce(sums[i], exec::cuda::Sum{});
+                const std::uint64_t sum = t.warp_reduce(sums[i], exec::gpu::Sum{});
                 if (found) continue;
                 found = target < sum;
                 if (!found) target -= sum;
@@ -291,10 +291,10 @@ private:
         return count - 1;  // never: the sums were those of this mass
     }
     template <class T, class Mass>
-    ZSE_DEVICE std::uint32_t locate_in_step(T& t, std::uint64_t target, const exec::cuda::Chunk& values_here,
+    ZSE_DEVICE std::uint32_t locate_in_step(T& t, std::uint64_t target, const exec::gpu::Chunk& values_here,
                                             std::uint32_t id, std::uint64_t sum, const Mass& mass) const {
         std::uint64_t until = sum;  // with this lane
-        for (unsigned by = 1; by < exec::cuda::warp_threads; by *= 2) {
+        for (unsigned by = 1; by < exec::gpu::warp_threads; by *= 2) {
             const std::uint64_t lower = t.shuffle(until, t.lane() - by);
             if (t.lane() >= by) until += lower;
         }
@@ -310,10 +310,10 @@ private:
             }
             before += m;
         }
-        return t.warp_reduce(token, exec::cuda::Greatest{});
+        return t.warp_reduce(token, exec::gpu::Greatest{});
     }
     template <class Mass>
-    [[nodiscard]] ZSE_DEVICE std::uint64_t mass_of(const exec::cuda::Chunk& c, std::uint32_t j,
+    [[nodiscard]] ZSE_DEVICE std::uint64_t mass_of(const exec::gpu::Chunk& c, std::uint32_t j,
                                                    std::uint32_t id, const Mass& mass) const noexcept {
         // What lies beyond the row is -infinity, or 0 among weights: no mass.
         return mass(plain(c.words[j]), id + j);

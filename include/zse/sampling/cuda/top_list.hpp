@@ -16,11 +16,11 @@ struct TopListKernel {
     static constexpr unsigned threads = Threads;
     using Search = RowSearch<Threads>;
     /// The radix sort counts digits of 4 bits: 8 words of counters and a word over for each thread, and some for warps.
-    static constexpr exec::cuda::Budget budget{.shared_bytes = Threads * 36 + 8 * 1024};
+    static constexpr exec::gpu::Budget budget{.shared_bytes = Threads * 36 + 8 * 1024};
 
     TopCall call;
 
-    [[nodiscard]] exec::cuda::Launch launch() const noexcept {
+    [[nodiscard]] exec::gpu::Launch launch() const noexcept {
         return {{call.rows, 1, 1}, Threads, Search::shared_bytes};
     }
 
@@ -28,7 +28,7 @@ struct TopListKernel {
     ZSE_DEVICE void operator()(T& t) const {
         const std::size_t row = t.block().x;
         float* from = const_cast<float*>(call.logits) + row * call.stride;  // only read
-        const bool aligned = reinterpret_cast<std::uintptr_t>(from) % sizeof(exec::cuda::Chunk) == 0 &&
+        const bool aligned = reinterpret_cast<std::uintptr_t>(from) % sizeof(exec::gpu::Chunk) == 0 &&
                              call.vocabulary % 4 == 0;
         const Search search{from, call.vocabulary, aligned};
 
@@ -37,7 +37,7 @@ struct TopListKernel {
             const std::uint64_t mine = ranked(checked_key(value), id);
             best = mine > best ? mine : best;
         });
-        best = t.template block_reduce<Threads>(best, exec::cuda::Greatest{});
+        best = t.template block_reduce<Threads>(best, exec::gpu::Greatest{});
         const bool invalid = key_of(best) == invalid_key;
         if (invalid || key_of(best) <= impossible_key) {
             const float nothing = invalid ? __builtin_nanf("") : -__builtin_huge_valf();
