@@ -80,6 +80,11 @@ private:
         accept_groups(spec, typename kv::Codecs<K>::Pairs{});
     }
     static constexpr void accept_on_device(const ModelSpec& spec, const Limits& limits) {
+        if (spec.head_dim > 256) {
+            throw Error(ErrorCode::unsupported,
+                        text("the model has heads of ", spec.head_dim,
+                             " values, and kernels for GPUs are made for up to 256; use exec::cpu"));
+        }
         if (limits.kv_heavy != 0) {
             throw Error(ErrorCode::unsupported,
                         "heavy tokens are kept on the processor only; leave out kv_heavy, or use exec::cpu");

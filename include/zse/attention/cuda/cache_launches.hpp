@@ -36,15 +36,16 @@ namespace detail {
 
 /// A row of `dim` values in registers of a warp: the least of the compiled numbers that holds it.
 constexpr unsigned registers(std::uint32_t dim) noexcept {
-    return dim <= 64 ? 2 : (dim <= 128 ? 4 : (dim <= 256 ? 8 : 32));
+    return dim <= 64 ? 2 : (dim <= 128 ? 4 : 8);
 }
+/// No wider head is computed: who launches has refused the model.
+inline constexpr std::uint32_t most_dim = 256;
 template <class Body>
 constexpr void with_registers(std::uint32_t dim, const Body& body) noexcept {
     switch (registers(dim)) {
         case 2: return body(std::integral_constant<unsigned, 2>{});
         case 4: return body(std::integral_constant<unsigned, 4>{});
-        case 8: return body(std::integral_constant<unsigned, 8>{});
-        default: return body(std::integral_constant<unsigned, 32>{});
+        default: return body(std::integral_constant<unsigned, 8>{});
     }
 }
 
@@ -84,7 +85,7 @@ template <class K, class V>
 struct CacheKernelList {
     using type = typename detail::Join<typename detail::AllFastKernels<K, V, FastDims>::type,
                                        detail::RowKernels<K, V, 2>, detail::RowKernels<K, V, 4>,
-                                       detail::RowKernels<K, V, 8>, detail::RowKernels<K, V, 32>>::type;
+                                       detail::RowKernels<K, V, 8>>::type;
 };
 
 /// What CacheLaunches points to. Nothing here waits, allocates, or reads what is on the device.
@@ -92,6 +93,9 @@ template <class K, class V, class Launcher, class Fast = FastDims>
 struct CacheLaunch {
     static void append(exec::gpu::Stream& stream, const kv::cuda::AppendCall& call) noexcept {
         const kv::PageLayout& layout = call.pages.layout;
+        if (layout.k_dim > detail::most_dim || layout.v_dim > detail::most_dim) {
+            return stream.fail(1, "zse: heads of more than 256 values");
+        }
         detail::with_registers(layout.k_dim < layout.v_dim ? layout.v_dim : layout.k_dim, [&](auto width) {
             Launcher::launch(stream, kv::cuda::AppendKernel<K, V, width()>{call});
         });

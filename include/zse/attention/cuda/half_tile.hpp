@@ -134,7 +134,7 @@ struct HalfTile {
             head + from.page_tokens() * Coded::v_codes_of_token + slot * Coded::v_code + offset));
         if constexpr (kv::cuda::has_scales<V>) {
             ZSE_UNROLL
-            for (unsigned i = 0; i < sizeof value.scales / sizeof value.scales[0]; ++i) {
+            for (unsigned i = 0; i < std::extent_v<decltype(value.scales)>; ++i) {
                 const unsigned group = offset / group_bytes + i;
                 const std::uint32_t scale = t.load(reinterpret_cast<const std::uint16_t*>(
                     head + from.page_tokens() * (Coded::v_scales_of_token + group * 2) + slot * 2));

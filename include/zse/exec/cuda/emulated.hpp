@@ -47,6 +47,7 @@ public:
                 block_->shadow_.write(at_, sizeof(E), block_->who(thread_));
                 std::memcpy(block_->shared_.get() + at_, &v, sizeof v);
             }
+            // NOLINTNEXTLINE(bugprone-unhandled-self-assignment): it stands for memory, which is read before it is written
             void operator=(const Element& other) && { std::move(*this) = other.value(); }
             void operator+=(const E& v) && { std::move(*this) = value() + v; }
             void operator*=(const E& v) && { std::move(*this) = value() * v; }

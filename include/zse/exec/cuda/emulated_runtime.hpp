@@ -62,7 +62,7 @@ public:
     void wait(Stream& /*stream*/, Event /*event*/) noexcept override {}
     void wait_on_host(Stream& /*stream*/, Event /*event*/) noexcept override {}
 
-    void begin_capture(Stream& stream) noexcept override { stream.record_to(new Recording); }
+    void begin_capture(Stream& stream) noexcept override { stream.record_to(new (std::nothrow) Recording); }
     Graph end_capture(Stream& stream) noexcept override {
         Recording* const recording = stream.recording();
         stream.record_to(nullptr);

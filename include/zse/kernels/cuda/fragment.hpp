@@ -93,6 +93,20 @@ struct Decode<weights::FormatId::q4_1> : DecodeNibbles<0> {};
 /// why the table holds code + 127, whose sign bit says whether the level is above zero.
 template <>
 struct Decode<weights::FormatId::nf4> {
+    /// Four entries of a table, `first` in the lowest byte.
+    static constexpr std::uint32_t word(unsigned first, bool high) noexcept {
+        std::uint32_t w = 0;
+        for (unsigned i = 0; i < 4; ++i) {
+            const unsigned kept = first + i + (high ? 8 : 0);
+            const unsigned code = weights::MmaLayout{{weights::FormatId::nf4, 64}}.kept_nibble(kept);
+            auto entry = static_cast<std::uint32_t>(weights::nf4_codes[code] + 127);
+            // Table `high` has no sign bits; where `low` has one, the ones that it gives flip this back.
+            if (high && entry >= 128) entry ^= 0xffu;
+            w |= entry << (8 * i);
+        }
+        return w;
+    }
+
     template <class T, class Slab>
     ZSE_DEVICE static exec::gpu::FragmentA step(T& t, const Slab& slab, unsigned s) {
         constexpr std::uint32_t low_0 = word(0, false);
@@ -113,21 +127,6 @@ struct Decode<weights::FormatId::nf4> {
             flipped >>= 16;
         }
         return a;
-    }
-
-private:
-    /// Four entries of a table, `first` in the lowest byte.
-    static constexpr std::uint32_t word(unsigned first, bool high) noexcept {
-        std::uint32_t w = 0;
-        for (unsigned i = 0; i < 4; ++i) {
-            const unsigned kept = first + i + (high ? 8 : 0);
-            const unsigned code = weights::MmaLayout{{weights::FormatId::nf4, 64}}.kept_nibble(kept);
-            auto entry = static_cast<std::uint32_t>(weights::nf4_codes[code] + 127);
-            // Table `high` has no sign bits; where `low` has one, the ones that it gives flip this back.
-            if (high && entry >= 128) entry ^= 0xffu;
-            w |= entry << (8 * i);
-        }
-        return w;
     }
 };
 

@@ -19,6 +19,8 @@ constexpr bool pairs_neighbours(kernels::RopePairs order) noexcept {
 /// kernels::rope_angles() of each row: cosines and signed sines, `[count, dim]`. A thread makes a pair.
 struct RopeAnglesKernel {
     static constexpr unsigned threads = 128;
+    /// Sines of far angles take some digits of 2 / pi from a table, into an array.
+    static constexpr exec::gpu::Budget budget{.stack_bytes = 40};
 
     kernels::cuda::RopeAnglesCall call;
 
