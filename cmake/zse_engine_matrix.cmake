@@ -2,7 +2,7 @@
 # zse_add_engine_matrix(TARGET PRODUCTS "weights | kv | attention [| exec]" ... [EXTRA weights:k/v[:exec] ...])
 #
 # Makes a static library TARGET with one instantiation file for each engine (on a GPU, for each weight policy), one for the kernels that they share, one that
-# lists the engines, and a header <TARGET.hpp> that declares the type zse_matrix::TARGET, an EngineMatrix. Each product is
+# lists the engines, and a header <TARGET.hpp> that declares the type zse_matrix::TARGET, a Catalogue. Each product is
 # three or four lists of names, as the command line spells them ("as-stored f32 | f16 int8/int4 | flash"); the fourth is
 # cpu where it is left out. EXTRA adds single engines. Engines on cuda are left out unless ZSE_CUDA is on; their kernels
 # are compiled once for each weight codec and each pair of KV codecs, in units that other targets share.
@@ -256,9 +256,9 @@ function(zse_add_engine_matrix target)
     endif()
     set(matrix "zse::EngineMatrix<\n      ${products}>")
     _zse_write("${directory}/matrix.cpp"
-               "${first_line}#include \"${target}.hpp\"\n\n${declarations}\ntemplate std::vector<zse::engine::Built> ${matrix}::built();\n")
+               "${first_line}#include \"${target}.hpp\"\n\n${includes_of_all}\n${declarations}\nstd::vector<zse::engine::Built> zse_matrix::${target}::built() {\n    return ${matrix}::built();\n}\n")
     _zse_write("${directory}/${target}.hpp"
-               "${first_line}#pragma once\n\n${includes_of_all}\nextern template std::vector<zse::engine::Built> ${matrix}::built();\n\nnamespace zse_matrix {\nusing ${target} = ${matrix};\n}\n")
+               "${first_line}#pragma once\n\n#include <zse/engine/catalogue.hpp>\n\nnamespace zse_matrix {\nstruct ${target} : zse::engine::Catalogue<${target}> {\n    static std::vector<zse::engine::Built> built();\n};\n}\n")
 
     add_library(${target} STATIC ${sources})
     target_link_libraries(${target} PUBLIC zse::zse)

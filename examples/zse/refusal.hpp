@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include <zse/engine/matrix.hpp>
+#include <zse/engine/catalogue.hpp>
 #include <zse/model/spec.hpp>
 #include <zse/planning/advice.hpp>
 

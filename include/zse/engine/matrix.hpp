@@ -3,6 +3,7 @@
 #pragma once
 
 #include <zse/engine.hpp>
+#include <zse/engine/catalogue.hpp>
 #include <zse/policy/list.hpp>
 
 #include <boost/hana/cartesian_product.hpp>
@@ -17,19 +18,6 @@
 namespace zse::inline v1 {
 namespace engine {
 
-/// Names of policies, as the command line spells them.
-struct Choice {
-    std::string weights = "as-stored";
-    std::string kv = "f16";  ///< as kv::Codecs::name() spells it: "int8/int4" where keys and values differ
-    std::string attention = "flash";
-    std::string exec = "cpu";  ///< cpu, cuda, or cuda-invariant
-
-    [[nodiscard]] std::string spelled() const {
-        return text("weights ", weights, ", KV ", kv, ", attention ", attention,
-                    exec == "cpu" ? std::string() : text(", on ", exec));
-    }
-};
-
 /// One engine of a matrix, without its type. Explicitly instantiated in a file of its own by
 /// zse_add_engine_matrix().
 template <class E>
@@ -39,22 +27,6 @@ struct Instance {
                                            std::shared_ptr<const Vocabulary> vocabulary,
                                            const Options& options) {
         return E::open(file, spec, std::move(vocabulary), options);
-    }
-};
-
-/// What the matrix knows of an engine.
-struct Built {
-    std::string_view weights;
-    std::string kv;
-    std::string_view attention;
-    std::string_view exec;
-    memory::Plan (*plan)(const ModelSpec&, const Limits&);
-    std::unique_ptr<AnyEngine> (*open)(const io::Gguf&, const ModelSpec&, std::shared_ptr<const Vocabulary>,
-                                       const Options&);
-
-    [[nodiscard]] bool is(const Choice& choice) const noexcept {
-        return weights == choice.weights && kv == choice.kv && attention == choice.attention &&
-               exec == choice.exec;
     }
 };
 
@@ -81,35 +53,13 @@ struct Product<policy::List<W...>, policy::List<K...>, policy::List<A...>, Tiers
 
 /// The union of several products. The CMake option ZSE_EXTRA_ENGINES adds to the one of the command line.
 template <class... Products>
-class EngineMatrix {
+class EngineMatrix : public engine::Catalogue<EngineMatrix<Products...>> {
 public:
     /// The engine types, as a tuple of hana types.
     static constexpr auto types() { return joined(Products::engines()...); }
 
     /// Not defined in the class, so that programs of several files compile it once (see zse_add_engine_matrix()).
     static std::vector<engine::Built> built();
-
-    /// The engine of this choice; throws unsupported, naming the build option, where it is not built in.
-    static engine::Built find(const engine::Choice& choice) {
-        for (const engine::Built& candidate : built()) {
-            if (candidate.is(choice)) return candidate;
-        }
-        const bool on_gpu = choice.exec != "cpu";
-        throw Error(
-            ErrorCode::unsupported,
-            text("an engine with ", choice.spelled(), " is not built in; choose another, or configure with ",
-                 on_gpu ? "-DZSE_CUDA=ON and " : "", "-DZSE_EXTRA_ENGINES=", choice.weights, ":", choice.kv,
-                 on_gpu ? ":" : "", on_gpu ? choice.exec : std::string()));
-    }
-
-    /// Opens a model with the engine of this choice.
-    static std::unique_ptr<AnyEngine> open(const std::filesystem::path& path, const engine::Choice& choice,
-                                           const engine::Options& options = {}) {
-        const engine::Built chosen = find(choice);
-        const io::Gguf file = io::Gguf::open(path);
-        const ModelSpec spec = model::spec_from_gguf(file);
-        return chosen.open(file, spec, engine::vocabulary_from_gguf(file, spec.vocabulary), options);
-    }
 
 private:
     template <class First>
