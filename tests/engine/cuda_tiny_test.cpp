@@ -120,7 +120,9 @@ void expect_like_the_processor(double tolerance, bool same_tokens = true) {
     const auto cpu = tiny().open<zse::Engine<Kv>>(limits);
     const Answers theirs = answers(*cpu, 3, 30);
     const Answers ours = answers(*gpu.engine, 3, 30);
-    if (same_tokens) EXPECT_EQ(ours.tokens, theirs.tokens);
+    if (same_tokens) {
+        EXPECT_EQ(ours.tokens, theirs.tokens);
+    }
     ASSERT_EQ(ours.rows.size(), theirs.rows.size());
     for (std::size_t i = 0; i < ours.rows.size(); ++i) {
         EXPECT_LT(support::share_of_spread(ours.rows[i], theirs.rows[i]), tolerance) << "row " << i;
