@@ -146,6 +146,13 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
     const zse::system::Hardware machine = on_gpu ? zse::system::probe() : zse::system::probe_host();
     BudgetOptions budget = options.budget;
     zse::planning::BudgetRequest& request = budget.request;
+    if (on_gpu && static_cast<std::size_t>(device_of(options).gpu) >= machine.gpus.size()) {
+        const std::string found =
+            machine.gpus.empty() ? machine.gpu_note : zse::text("there are ", machine.gpus.size(), " GPUs");
+        throw zse::Error(zse::ErrorCode::unsupported,
+                         zse::text("--device ", options.device, " cannot be used: ", found,
+                                   "; leave it out, or use --device cpu"));
+    }
     if (on_gpu && !request.gpu) request.gpu = zse::Size{true, 0};
     if (!on_gpu && request.gpu && request.gpu->automatic) {
         throw zse::Error(zse::ErrorCode::usage,
