@@ -7,6 +7,7 @@
 #include <zse/weights/as_stored.hpp>
 
 #include <gtest/gtest.h>
+#include <support/codecs.hpp>
 #include <support/mma_matrix.hpp>
 
 #include <cstring>
@@ -26,19 +27,10 @@ using zse::exec::gpu::Stream;
 template <class Codec>
 class Dequantise : public testing::Test {};
 
-struct Named {
-    template <class Codec>
-    static std::string GetName(int /*index*/) {
-        std::string name = weights::name(Codec::format);
-        for (char& c : name) c = c == '<' || c == '>' ? '_' : c;
-        return name;
-    }
-};
-
 using Codecs = testing::Types<weights::f32, weights::f16, weights::bf16, weights::int8<32>, weights::nf4<64>,
                               weights::q4_0, weights::q4_1, weights::q8_0, weights::int8<128>,
                               weights::nf4<32>, weights::nf4<128>>;
-TYPED_TEST_SUITE(Dequantise, Codecs, Named);
+TYPED_TEST_SUITE(Dequantise, Codecs, support::CodecName);
 
 TYPED_TEST(Dequantise, GivesTheNearestHalves) {
     for (const std::uint32_t rows : {1u, 16u, 40u}) {

@@ -8,6 +8,8 @@
 #include <zse/weights/as_stored.hpp>
 
 #include <gtest/gtest.h>
+#include <support/codecs.hpp>
+#include <support/in_order.hpp>
 #include <support/mma_matrix.hpp>
 
 #include <cstring>
@@ -23,19 +25,12 @@ using support::AlignedBytes;
 using support::FloatRows;
 using support::gaussian;
 using support::half_product_error;
+using support::InOrder;
 using support::MmaMatrix;
 using zse::exec::gpu::Emulated;
 using zse::exec::gpu::EmulatedBlock;
 using zse::exec::gpu::Order;
 using zse::exec::gpu::Stream;
-
-template <Order Of>
-struct InOrder {
-    template <class K>
-    static void launch(Stream& /*stream*/, const K& kernel) {
-        EmulatedBlock::run_grid(kernel, Of);
-    }
-};
 
 /// Matrices of all experts, one after the other.
 template <class Codec>
@@ -162,18 +157,9 @@ void expect_near_exact(const Layer<Codec>& layer, const FloatRows& x, const std:
 template <class Codec>
 class Experts : public testing::Test {};
 
-struct Named {
-    template <class Codec>
-    static std::string GetName(int /*index*/) {
-        std::string name = weights::name(Codec::format);
-        for (char& c : name) c = c == '<' || c == '>' ? '_' : c;
-        return name;
-    }
-};
-
 using Codecs = testing::Types<weights::f32, weights::f16, weights::bf16, weights::int8<32>, weights::nf4<64>,
                               weights::q4_0, weights::q4_1, weights::q8_0, weights::nf4<128>>;
-TYPED_TEST_SUITE(Experts, Codecs, Named);
+TYPED_TEST_SUITE(Experts, Codecs, support::CodecName);
 
 TYPED_TEST(Experts, OfFewTokensAndOfManyAreNearTheExactSum) {
     const Layer<TypeParam> layer;

@@ -8,6 +8,8 @@
 #include <zse/weights/as_stored.hpp>
 
 #include <gtest/gtest.h>
+#include <support/codecs.hpp>
+#include <support/in_order.hpp>
 #include <support/mma_matrix.hpp>
 
 #include <cstring>
@@ -22,20 +24,12 @@ using support::AlignedBytes;
 using support::FloatRows;
 using support::gaussian;
 using support::half_product_error;
+using support::InOrder;
 using support::MmaMatrix;
 using zse::exec::gpu::Emulated;
 using zse::exec::gpu::EmulatedBlock;
 using zse::exec::gpu::Order;
 using zse::exec::gpu::Stream;
-
-/// Launches with the threads of a block in some order.
-template <Order Of>
-struct InOrder {
-    template <class K>
-    static void launch(Stream& /*stream*/, const K& kernel) {
-        EmulatedBlock::run_grid(kernel, Of);
-    }
-};
 
 /// Room for the halves of a call, behind a part that has to stay as it is.
 struct Workspace {
@@ -65,20 +59,11 @@ void run_on_halves(Kernel kernel, const FloatRows& x, std::uint32_t columns, std
 template <class Codec>
 class Prefill : public testing::Test {};
 
-struct Named {
-    template <class Codec>
-    static std::string GetName(int /*index*/) {
-        std::string name = weights::name(Codec::format);
-        for (char& c : name) c = c == '<' || c == '>' ? '_' : c;
-        return name;
-    }
-};
-
 /// The stored codecs, and those whose groups make slabs of 128 columns.
 using Codecs =
     testing::Types<weights::f32, weights::f16, weights::bf16, weights::int8<32>, weights::nf4<64>,
                    weights::q4_0, weights::q4_1, weights::q8_0, weights::int8<128>, weights::nf4<128>>;
-TYPED_TEST_SUITE(Prefill, Codecs, Named);
+TYPED_TEST_SUITE(Prefill, Codecs, support::CodecName);
 
 TYPED_TEST(Prefill, ThreeMatricesInOneLaunchAreNearTheExactProducts) {
     const std::uint32_t columns = 576;

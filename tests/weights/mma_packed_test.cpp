@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 #include <support/aligned_bytes.hpp>
+#include <support/codecs.hpp>
 #include <support/random.hpp>
 
 #include <algorithm>
@@ -23,14 +24,6 @@ using support::AlignedBytes;
 using support::random_bytes;
 using zse::Bytes;
 
-const std::vector<Format>& formats() {
-    static const std::vector<Format> all{format::f32,      format::f16,      format::bf16,
-                                         int8<32>::format, int8<64>::format, int8<128>::format,
-                                         nf4<32>::format,  nf4<64>::format,  nf4<128>::format,
-                                         format::q4_0,     format::q4_1,     format::q8_0};
-    return all;
-}
-
 /// Whole and partly filled slabs and blocks.
 constexpr std::uint32_t widths[] = {1, 31, 32, 48, 64, 70, 96, 128, 160, 300, 576, 1536};
 
@@ -39,7 +32,7 @@ MmaLayout layout_of(Format format, std::uint32_t columns) {
 }
 
 TEST(MmaLayout, AddsNothingToRowsOfWholeSlabs) {
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         for (const std::uint32_t columns : {128u, 1536u, 4096u, 14336u}) {
             const MmaLayout layout = layout_of(format, columns);
             EXPECT_EQ(layout.group_bytes(), 16 * format.row_bytes(columns)) << name(format) << " " << columns;
@@ -55,7 +48,7 @@ TEST(MmaLayout, AddsNothingToRowsOfWholeSlabs) {
 }
 
 TEST(MmaLayout, KeepsEverySlabAligned) {
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         const MmaLayout layout = layout_of(format, 576);
         EXPECT_EQ(layout.slab_bytes() % MmaLayout::alignment, 0u) << name(format);
         EXPECT_EQ(layout.group_bytes() % MmaLayout::alignment, 0u) << name(format);
@@ -63,7 +56,7 @@ TEST(MmaLayout, KeepsEverySlabAligned) {
 }
 
 TEST(MmaLayout, GivesEachCodeAndEachScaleAPlaceOfItsOwn) {
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         const MmaLayout layout = layout_of(format, 128);
         std::set<std::size_t> bits;
         std::size_t places = 0;
@@ -90,7 +83,7 @@ TEST(MmaLayout, GivesEachCodeAndEachScaleAPlaceOfItsOwn) {
 TEST(MmaLayout, PutsEachCodeWhereALaneLoadsItsFragment) {
     // Written out anew from the description of FragmentA: element `odd` of pair `pair` of lane `lane` is this row and
     // this column of a step.
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         const MmaLayout layout = layout_of(format, 128);
         for (std::size_t s = 0; s < layout.slab_columns() / 16; ++s) {
             for (std::size_t lane = 0; lane < 32; ++lane) {
@@ -118,7 +111,7 @@ TEST(MmaLayout, PutsEachCodeWhereALaneLoadsItsFragment) {
 }
 
 TEST(MmaPack, IsABijectionForEveryFormatWidthAndNumberOfRows) {
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         for (const std::uint32_t columns : widths) {
             const MmaLayout layout = layout_of(format, columns);
             const Bytes row_bytes = format.row_bytes(columns);

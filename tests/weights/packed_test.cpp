@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 #include <support/aligned_bytes.hpp>
+#include <support/codecs.hpp>
 #include <support/random.hpp>
 
 #include <algorithm>
@@ -18,14 +19,6 @@ using namespace zse::weights;
 using support::AlignedBytes;
 using support::random_bytes;
 using zse::Bytes;
-
-const std::vector<Format>& formats() {
-    static const std::vector<Format> all{format::f32,      format::f16,      format::bf16,
-                                         int8<32>::format, int8<64>::format, int8<128>::format,
-                                         nf4<32>::format,  nf4<64>::format,  nf4<128>::format,
-                                         format::q4_0,     format::q4_1,     format::q8_0};
-    return all;
-}
 
 /// Whole and partial last blocks, even and odd numbers of blocks.
 constexpr std::uint32_t widths[] = {1, 2, 3, 4, 31, 32, 33, 64, 70, 96, 128, 129, 160, 256, 300, 384, 576};
@@ -56,7 +49,7 @@ Bytes expected_group_bytes(Format format, std::uint64_t columns) {
 }
 
 TEST(PackedLayout, SizesAreThoseOfTheFormula) {
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         for (const std::uint32_t columns : widths) {
             const PackedLayout layout = layout_of(format, columns);
             const Bytes group = expected_group_bytes(format, columns);
@@ -70,7 +63,7 @@ TEST(PackedLayout, SizesAreThoseOfTheFormula) {
 }
 
 TEST(PackedLayout, AddsNothingToRowsOfWholePairsOfBlocks) {
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         EXPECT_EQ(layout_of(format, 4096).bytes(320), 320 * format.row_bytes(4096)) << name(format);
     }
     EXPECT_EQ(layout_of(format::f32, 4'000'000'000u).bytes(~0ull), ~0ull) << "saturates";
@@ -98,7 +91,7 @@ TEST(PackedLayout, BlocksBeginWhereTheirPairSays) {
 }
 
 TEST(PackedLayout, PairsOfBlocksFillWholeLines) {
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         if (format.group == 1) continue;
         for (const std::uint32_t columns : widths) {
             const PackedLayout layout = layout_of(format, columns);
@@ -129,7 +122,7 @@ TEST(PackedLayout, NeighboursAreFourColumnsOfSixteenRows) {
 }
 
 TEST(Pack, IsABijectionForEveryFormatWidthAndNumberOfRows) {
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         for (const std::uint32_t columns : widths) {
             const PackedLayout layout = layout_of(format, columns);
             const Bytes row_bytes = format.row_bytes(columns);
@@ -161,7 +154,7 @@ TEST(Pack, IsABijectionForEveryFormatWidthAndNumberOfRows) {
 
 TEST(Pack, GivesEachStoredByteAPlaceOfItsOwn) {
     // One byte at a time is set among zeros: exactly one packed byte is that byte, and no two share a place.
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         for (const std::uint32_t columns : {1u, 33u, 96u, 160u}) {
             const PackedLayout layout = layout_of(format, columns);
             const Bytes row_bytes = format.row_bytes(columns);
@@ -186,7 +179,7 @@ TEST(Pack, GivesEachStoredByteAPlaceOfItsOwn) {
 }
 
 TEST(UnpackBlock, IsTheBlockOfTheRow) {
-    for (const Format format : formats()) {
+    for (const Format format : support::all_formats()) {
         if (format.group == 1) continue;
         for (const std::uint32_t columns : widths) {
             const PackedLayout layout = layout_of(format, columns);
