@@ -16,12 +16,12 @@ namespace zse_cli {
 using zse::memory::Kind;
 using zse::memory::Tier;
 
-zse::engine::Choice choice_of(const ModelOptions& options) {
+zse::engine::Choice choice_of(const ModelOptions& options, const Device& device) {
     zse::engine::Choice choice;
     choice.weights = options.weights;
     choice.kv = options.kv.name();
     choice.attention = options.attention;
-    choice.exec = device_of(options).exec;
+    choice.exec = device.exec;
     return choice;
 }
 
@@ -117,7 +117,7 @@ static void remember_driver(const Chosen& chosen, const zse::AnyEngine& engine) 
 Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uint32_t least_context) {
     Chosen chosen{zse::io::Gguf::open(options.file()),
                   {},
-                  choice_of(options),
+                  {},
                   {},
                   {},
                   {},
@@ -131,6 +131,9 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
                   {},
                   0,
                   0};
+    const Device device = device_of(options);
+    chosen.choice = choice_of(options, device);
+    chosen.gpu = device.gpu;
     if (!options.isa.empty()) {
         chosen.isa = zse::kernels::isa_called(options.isa);
         if (!chosen.isa) {
@@ -139,14 +142,13 @@ Chosen consider(const ModelOptions& options, std::uint32_t output_rows, std::uin
                                        zse::kernels::usable_names(), ", or leave --isa out"));
         }
     }
-    chosen.gpu = device_of(options).gpu;
     chosen.spec = zse::model::spec_from_gguf(chosen.file);
     chosen.engine = zse_matrix::zse_engines::find(chosen.choice);
     const bool on_gpu = chosen.choice.exec != "cpu";
     const zse::system::Hardware machine = on_gpu ? zse::system::probe() : zse::system::probe_host();
     BudgetOptions budget = options.budget;
     zse::planning::BudgetRequest& request = budget.request;
-    if (on_gpu && static_cast<std::size_t>(device_of(options).gpu) >= machine.gpus.size()) {
+    if (on_gpu && static_cast<std::size_t>(chosen.gpu) >= machine.gpus.size()) {
         const std::string found =
             machine.gpus.empty() ? machine.gpu_note : zse::text("there are ", machine.gpus.size(), " GPUs");
         throw zse::Error(zse::ErrorCode::unsupported,

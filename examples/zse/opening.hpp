@@ -50,9 +50,6 @@ Chosen choose(const ModelOptions& options, std::uint32_t output_rows = 0, std::u
 /// Opens what was chosen under a ledger with the budget's caps, with a progress bar on a terminal.
 std::unique_ptr<zse::AnyEngine> open(const Chosen& chosen);
 
-/// The policies' names that options stand for.
-zse::engine::Choice choice_of(const ModelOptions& options);
-
 /// Limits as far as options state them: the context may be 0, and layers in the gpu tier may be left open.
 zse::Limits limits_of(const ModelOptions& options, const zse::system::Hardware& machine,
                       std::uint32_t output_rows);
@@ -65,8 +62,12 @@ struct Device {
     std::string exec = "cpu";
     int gpu = 0;
 };
-/// What --device and --numerics stand for here. Throws usage for what neither is.
+/// What --device and --numerics stand for here; asks the driver's tool where the choice is open. Throws usage for what
+/// neither is.
 Device device_of(const ModelOptions& options);
+
+/// The policies' names that options stand for.
+zse::engine::Choice choice_of(const ModelOptions& options, const Device& device);
 
 /// The plan of a model by the engine of this name; throws unsupported where it is not built in.
 zse::memory::Plan plan_of(const zse::engine::Choice& choice, const zse::ModelSpec& spec,

@@ -96,7 +96,8 @@ Planned planned_of(const PlanOptions& options) {
         model.weights =
             options.bits == 4 ? "nf4" : (options.bits == 8 ? "int8" : (options.bits == 16 ? "f16" : "f32"));
     }
-    const auto choice = choice_of(model);
+    const Device device = device_of(model);
+    const auto choice = choice_of(model, device);
     planned.choice = choice;
     if (!options.sweep.empty()) planned.contexts = contexts_of(options.sweep);
 
@@ -105,7 +106,7 @@ Planned planned_of(const PlanOptions& options) {
     if (on_gpu && !request.gpu) model.budget.request.gpu = zse::Size{true, 0};
     const bool looks_for_gpu = request.gpu && request.gpu->automatic;
     const auto machine = looks_for_gpu ? zse::system::probe() : zse::system::probe_host();
-    planned.budget = model.budget.on(memory_of(machine, device_of(model).gpu), model.kv.prompt_cache_disk());
+    planned.budget = model.budget.on(memory_of(machine, device.gpu), model.kv.prompt_cache_disk());
     zse::planning::Wish wish;
     wish.setting = {choice.weights, choice.kv, limits_of(model, machine, 0)};
     wish.kv = model.budget.kv;

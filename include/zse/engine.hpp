@@ -74,8 +74,8 @@ private:
                     model::state_groups<K, A::cut>(spec, r.options.limits), r.options, r.identity),
           team_(r.options.limits.threads),
           scratch_(arena(placement().of_compute(), memory::Kind::scratch)),
-          weights_(file, spec, placement(), weight_arenas(), control(), team_, binding(*r.options.isa),
-                   r.options.progress),
+          weights_(file, spec, placement(), weight_arenas(model::WeightLayout<W>::ring(spec, placement())),
+                   control(), team_, binding(*r.options.isa), r.options.progress),
           places_(control().template take<model::LayerPlace>(spec.layers)),
           codecs_(codecs(typename kv::Codecs<K>::Pairs{}, *r.options.isa)),
           executor_(team_, scratch_.data(),
@@ -96,18 +96,6 @@ private:
                 kernels::row_kernels(isa)};
     }
 
-    /// What the plan has for weights in each tier.
-    [[nodiscard]] model::WeightArenas weight_arenas() const {
-        const model::RingLayout ring = model::WeightLayout<W>::ring(spec(), placement());
-        model::WeightArenas arenas;
-        arenas.gpu = arena(memory::Tier::gpu, memory::Kind::weights);
-        arenas.host = arena(memory::Tier::host, memory::Kind::weights);
-        if (ring.images() == 0) return arenas;
-        arenas.disk = this->arenas().take_disk(memory::Kind::weights, ring.disk_bytes);
-        arenas.staging = this->arenas().take(memory::Tier::host, memory::Kind::staging, ring.staging_bytes());
-        return arenas;
-    }
-
     /// The functions of one pair of codecs.
     struct Codec {
         const kv::SideKernels* k = nullptr;
@@ -123,16 +111,7 @@ private:
     /// A layer of a group, `index` among its layers.
     [[nodiscard]] kv::LayerCache cache(const kv::PagePool& pool, const kv::PageLayout& layout,
                                        std::uint8_t codec, std::uint32_t index) const noexcept {
-        kv::LayerPages pages{nullptr, layout.page_bytes(), layout};
-        if (const kv::TieredPages* const tiers = pool.tiers(); tiers != nullptr) {
-            pages.places = tiers->places();
-            pages.layer_at = index * layout.layer_bytes();
-            pages.staged = tiers->staged(index);
-            pages.staged_bytes = kv::TieredPages::slice_bytes(layout);
-        } else {
-            pages.pool = pool.base() + index * layout.layer_bytes();
-        }
-        return {pages, codecs_[codec].k, codecs_[codec].v};
+        return {pool.layer(layout, index), codecs_[codec].k, codecs_[codec].v};
     }
 
     /// The cache of every layer, for a forward pass.
@@ -174,7 +153,7 @@ private:
         const std::uint32_t bucket = generates ? exec::Buckets::of(batch.rows.rows) : exec::Buckets::none;
         if (bucket < captured_.size() && captured_[bucket].complete()) {
             captured_[bucket].run(executor_);
-            finish_streaming();
+            finish_streaming(weights_.ring());
             return count_step(true);
         }
         if (bucket < captured_.size()) executor_.capture(captured_[bucket]);
@@ -183,15 +162,8 @@ private:
         executor_.close();
         scratch_.uses(executor_.used());
         if (bucket < captured_.size()) note_captured(captured_[bucket].bytes());
-        finish_streaming();
+        finish_streaming(weights_.ring());
         count_step(false);
-    }
-    /// Throws unreadable where a layer did not come back from the disk tier.
-    void finish_streaming() {
-        model::WeightRing* const ring = weights_.ring();
-        if (ring == nullptr) return;
-        note_streamed(ring->counts());
-        if (const std::optional<Error> failure = ring->failure()) throw Error(*failure);
     }
     /// Where a sequence enters a new stretch, the tokens that it leaves behind get their old codec, or the heavy ones of
     /// them are kept.

@@ -57,12 +57,10 @@ struct Arguments {
         for (std::size_t i = 0; i < dim; ++i) to[i] = from[i] * factor;
         if (turned) cache.k->rotate(to, dim);
     }
-    /// Rows that a device splits at once: those of segments of few rows.
-    [[nodiscard]] constexpr std::size_t split_rows() const noexcept { return segments * cuda::few_rows; }
-    /// Room for their partial states.
+    /// Room for the partial states of the rows that a device splits at once.
     [[nodiscard]] constexpr Bytes workspace_bytes() const noexcept {
         const auto v_dim = cache.pages.layout.v_dim;
-        const std::size_t rows = std::min<std::size_t>(most_rows, split_rows());
+        const std::size_t rows = std::min<std::size_t>(most_rows, cuda::split_rows(segments));
         std::uint64_t floats = 0;
         for (const bool each : {false, true}) {
             floats = std::max(
@@ -72,13 +70,13 @@ struct Arguments {
         return workspace_reserved + floats * sizeof(float);
     }
     /// Enqueues `launch` for all segments. Where bits of a row may not depend on others, each row is a segment of its own,
-    /// split_rows() of them go at once, and their first_row counts within those.
+    /// cuda::split_rows() of them go at once, and their first_row counts within those.
     void enqueue(exec::gpu::Stream& stream,
                  void (*launch)(exec::gpu::Stream&, const cuda::AttendCall&) noexcept) const noexcept {
         cuda::AttendCall c = call(stream);
         if (!invariant) return launch(stream, c);
         const auto all = static_cast<std::uint32_t>(batch.segments.size());
-        const auto at_once = static_cast<std::uint32_t>(split_rows());
+        const auto at_once = static_cast<std::uint32_t>(cuda::split_rows(segments));
         for (std::uint32_t first = 0; first < all; first += at_once) {
             const std::size_t width = heads * cache.pages.layout.v_dim;
             c.segment_count = c.rows = std::min(at_once, all - first);

@@ -245,6 +245,16 @@ protected:
     [[nodiscard]] memory::Arena arena(memory::Tier tier, memory::Kind kind) const {
         return arenas_.take(tier, kind);
     }
+    /// What the plan has for weights in each tier, of which those on disk pass through `ring`.
+    [[nodiscard]] model::WeightArenas weight_arenas(const model::RingLayout& ring) const {
+        model::WeightArenas arenas;
+        arenas.gpu = arena(memory::Tier::gpu, memory::Kind::weights);
+        arenas.host = arena(memory::Tier::host, memory::Kind::weights);
+        if (ring.images() == 0) return arenas;
+        arenas.disk = arenas_.take_disk(memory::Kind::weights, ring.disk_bytes);
+        arenas.staging = arenas_.take(memory::Tier::host, memory::Kind::staging, ring.staging_bytes());
+        return arenas;
+    }
     [[nodiscard]] model::Placement placement() const noexcept { return {spec_.layers, limits_}; }
     [[nodiscard]] const model::StateGroups& groups() const noexcept { return groups_; }
     [[nodiscard]] const kv::Sequences& pages() const noexcept { return pages_; }
@@ -257,8 +267,13 @@ protected:
     void count_step(bool replayed) noexcept {
         ++(replayed ? counters_.replayed_steps : counters_.eager_steps);
     }
-    /// What has come from the disk tier so far.
-    void note_streamed(const model::RingCounts& counts) noexcept { counters_.streamed = counts; }
+    /// After a step: counts what has come from the disk tier so far. Throws unreadable where a layer did not. `ring` is null
+    /// where nothing is streamed.
+    void finish_streaming(model::WeightRing* ring) {
+        if (ring == nullptr) return;
+        counters_.streamed = ring->counts();
+        if (const std::optional<Error> failure = ring->failure()) throw Error(*failure);
+    }
     /// Room for a captured step in the control arena, and what of it is filled.
     void note_uncaptured(Bytes bytes) noexcept { uncaptured_ += bytes; }
     void note_captured(Bytes bytes) noexcept { uncaptured_ -= bytes; }

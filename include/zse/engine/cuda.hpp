@@ -126,23 +126,12 @@ private:
         const model::WeightBinding binding{&engine::bind_on_device<W, typename X::Launcher>,
                                            &engine::device_rows<typename X::Launcher, X::invariant>,
                                            &this->uploader(), windows_ ? &*windows_ : nullptr};
-        weights_.emplace(file, spec, placement, weight_arenas(), this->control(), this->team(), binding,
-                         r.options.progress);
+        weights_.emplace(file, spec, placement, this->weight_arenas(Layout::ring(spec, placement)),
+                         this->control(), this->team(), binding, r.options.progress);
         if (windows_) windows_->finish();
         this->runtime().synchronise(this->stream());
         this->start({&weights_->top(), weights_->layers(), weights_->output_tiles(), weights_->ring(),
                      windows_ ? &*windows_ : nullptr});
-    }
-
-    [[nodiscard]] model::WeightArenas weight_arenas() const {
-        const model::RingLayout ring = Layout::ring(this->spec(), this->placement());
-        model::WeightArenas arenas;
-        arenas.gpu = this->arena(memory::Tier::gpu, memory::Kind::weights);
-        arenas.host = this->arena(memory::Tier::host, memory::Kind::weights);
-        if (ring.images() == 0) return arenas;
-        arenas.disk = this->arenas().take_disk(memory::Kind::weights, ring.disk_bytes);
-        arenas.staging = this->arenas().take(memory::Tier::host, memory::Kind::staging, ring.staging_bytes());
-        return arenas;
     }
 
     std::optional<model::DeviceWindows> windows_;

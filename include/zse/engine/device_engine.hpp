@@ -43,23 +43,6 @@ struct DeviceWeights {
     [[nodiscard]] model::DeviceWindows* windows() const noexcept { return host; }
 };
 
-/// A stream with its device, given back when it ends.
-class OwnedStream {
-public:
-    explicit OwnedStream(exec::gpu::Runtime& runtime) : runtime_(&runtime), stream_(runtime.make_stream()) {}
-    OwnedStream(const OwnedStream&) = delete;
-    OwnedStream& operator=(const OwnedStream&) = delete;
-    ~OwnedStream() {
-        runtime_->synchronise(stream_);
-        runtime_->destroy(stream_);
-    }
-    [[nodiscard]] exec::gpu::Stream& get() noexcept { return stream_; }
-
-private:
-    exec::gpu::Runtime* runtime_;
-    exec::gpu::Stream stream_;
-};
-
 /// Everything but the loading of weights. A step uploads what describes it, runs the forward pass (from a graph where all
 /// sequences generate), and brings its logits back. Graphs are captured at open, and nothing is allocated
 /// between steps.
@@ -92,14 +75,11 @@ protected:
           device_logits_(arena(memory::Tier::gpu, memory::Kind::logits)),
           device_step_(arena(memory::Tier::gpu, memory::Kind::control)),
           pinned_(arenas().take(memory::Tier::host, memory::Kind::staging, layout_.host_bytes())),
-          uploader_(*runtime_, stream_.get(),
-                    pinned_.bytes().subspan(
-                        round_up(layout_.bytes(), 64),
-                        model::DeviceLayout::load_windows * model::DeviceLayout::load_window_bytes),
+          uploader_(*runtime_, stream_.get(), pinned_.bytes().subspan(layout_.load_at()),
                     model::DeviceLayout::load_window_bytes, model::DeviceLayout::load_windows),
           executor_(*runtime_, stream_.get(), scratch_.data()),
-          graphs_(limits().enforce_eager ? 0 : exec::Buckets::count(limits().batch)) {
-        places_.resize(spec.layers);
+          places_(control().template take<model::LayerPlace>(spec.layers)),
+          graphs_(model::ControlLayout::buckets(limits())) {
         const Bytes workspace = plan.scratch_per_thread;
         stream_.get().set_multiprocessors(runtime_->multiprocessors());
         stream_.get().set_workspace(scratch_.data() + scratch_.size() - workspace, workspace);
@@ -109,7 +89,7 @@ protected:
     [[nodiscard]] exec::gpu::Stream& stream() noexcept { return stream_.get(); }
     [[nodiscard]] exec::Team& team() noexcept { return team_; }
     [[nodiscard]] model::Uploader& uploader() noexcept { return uploader_; }
-    [[nodiscard]] std::span<model::LayerPlace> places() noexcept { return places_; }
+    [[nodiscard]] std::span<model::LayerPlace> places() const noexcept { return places_; }
     /// Weights are there: captures a step for each bucket of sequences. Where the driver makes no graph, steps of that
     /// size are enqueued one by one.
     void start(const DeviceWeights& weights) {
@@ -157,16 +137,10 @@ private:
             state.rows.segments = {engine.template at<kv::Segment>(engine.layout_.segments[number]),
                                    batch.rows.segments.size()};
             state.window = group.keeping.window;
-            kv::LayerPages& pages = state.cache.pages;
-            pages.page_bytes = group.layout.page_bytes();
-            pages.layout = group.layout;
-            if (const kv::TieredPages* const tiers = pool.tiers(); tiers != nullptr) {
-                pages.places = engine.template at<kv::PagePlace>(engine.layout_.places[number]);
-                pages.layer_at = index * group.layout.layer_bytes();
-                pages.staged = tiers->staged(index);
-                pages.staged_bytes = kv::TieredPages::slice_bytes(group.layout);
-            } else {
-                pages.pool = pool.base() + index * group.layout.layer_bytes();
+            state.cache.pages = pool.layer(group.layout, index);
+            // The device has a table of its own of where pages lie.
+            if (pool.tiers() != nullptr) {
+                state.cache.pages.places = engine.template at<kv::PagePlace>(engine.layout_.places[number]);
             }
             state.cache.append = engine.tables_.caches[group.codecs.recent]->append;
             state.tiers = group.spread.disk != 0 ? pool.tiers() : nullptr;
@@ -215,10 +189,7 @@ private:
         chose_ = chooses;
         scratch_.uses(executor_.used() + stream().workspace_bytes());
         device_logits_.uses(bytes);
-        if (model::WeightRing* const ring = weights_.disk) {
-            note_streamed(ring->counts());
-            if (const std::optional<Error> failure = ring->failure()) throw Error(*failure);
-        }
+        finish_streaming(weights_.disk);
         expect_device();
     }
 
@@ -264,7 +235,7 @@ private:
         }
         return false;
     }
-    /// Rows of the bucket in which a step of so many sequences runs, or 0 where there is none.
+    /// Rows of the bucket in which a step of so many sequences runs; as many as there are where no bucket holds them.
     [[nodiscard]] std::size_t padded(std::size_t rows) const noexcept {
         std::size_t bucket = 1;
         while (bucket < rows) bucket *= 2;
@@ -275,28 +246,29 @@ private:
     /// write the same bytes to the same places, and nobody asks for their logits.
     model::Batch upload(const model::Batch& batch, std::size_t rows) {
         std::byte* const host = pinned_.data();
-        const auto fill = [&](Bytes offset, const auto* values, std::size_t count, std::size_t all) {
-            auto* const to = reinterpret_cast<std::remove_const_t<std::remove_pointer_t<decltype(values)>>*>(
-                host + offset);
-            std::copy_n(values, count, to);
-            std::fill(to + count, to + all, values[0]);
-        };
         const std::size_t real = batch.rows.rows;
         const std::size_t sequences = batch.rows.segments.size();
         const bool invariant = tables_.rows->device->invariant;
         const std::size_t all_sequences = invariant ? rows : sequences + (rows - real);
-        fill(layout_.tokens, batch.tokens, real, rows);
-        fill(layout_.positions, batch.rows.positions, real, rows);
-        fill(layout_.segment_of_row, batch.rows.segment_of_row, real, rows);
+        const auto repeat_first = [&](Bytes offset, const auto* values) {
+            auto* const to = reinterpret_cast<std::remove_const_t<std::remove_pointer_t<decltype(values)>>*>(
+                host + offset);
+            std::fill(std::copy_n(values, real, to), to + rows, values[0]);
+        };
+        repeat_first(layout_.tokens, batch.tokens);
+        repeat_first(layout_.positions, batch.rows.positions);
+        // Rows that repeat are sequences of their own, and give logits.
         auto* const segment_of_row = reinterpret_cast<std::uint32_t*>(host + layout_.segment_of_row);
-        if (invariant) std::iota(segment_of_row, segment_of_row + rows, 0u);
-        for (std::size_t i = real; i < rows && !invariant; ++i)
-            segment_of_row[i] = static_cast<std::uint32_t>(sequences + i - real);
-        const std::size_t outputs = batch.output_rows.size() + (rows - real);
+        if (invariant) {
+            std::iota(segment_of_row, segment_of_row + rows, 0u);
+        } else {
+            std::iota(std::copy_n(batch.rows.segment_of_row, real, segment_of_row), segment_of_row + rows,
+                      static_cast<std::uint32_t>(sequences));
+        }
         auto* const output_rows = reinterpret_cast<std::uint32_t*>(host + layout_.output_rows);
-        std::copy(batch.output_rows.begin(), batch.output_rows.end(), output_rows);
-        for (std::size_t i = real; i < rows; ++i)
-            output_rows[batch.output_rows.size() + i - real] = static_cast<std::uint32_t>(i);
+        const std::size_t outputs = batch.output_rows.size() + (rows - real);
+        std::iota(std::ranges::copy(batch.output_rows, output_rows).out, output_rows + outputs,
+                  static_cast<std::uint32_t>(real));
 
         Bytes end = layout_.entries;
         for (std::uint32_t g = 0; g < groups().count; ++g) {
@@ -320,7 +292,7 @@ private:
                      segment.first_position < last; ++segment.first_position) {
                     to[written] = segment;
                     to[written].first_row =
-                        static_cast<std::uint32_t>(written % (limits().batch * attention::cuda::few_rows));
+                        static_cast<std::uint32_t>(written % attention::cuda::split_rows(limits().batch));
                     ++written;
                 }
             }
@@ -354,7 +326,7 @@ private:
     }
 
     std::shared_ptr<exec::gpu::Runtime> runtime_;
-    OwnedStream stream_;
+    exec::gpu::OwnedStream stream_;
     DeviceTables tables_;
     model::DeviceLayout layout_;
     exec::Team team_;
@@ -362,7 +334,7 @@ private:
     model::Uploader uploader_;
     exec::gpu::DeviceExecutor executor_;
     DeviceWeights weights_;
-    std::vector<model::LayerPlace> places_;
+    std::span<model::LayerPlace> places_;
     std::vector<exec::gpu::Graph> graphs_;  ///< by bucket
     system::DriverBytes driver_;
     bool chose_ = false;  ///< the step's tokens

@@ -22,7 +22,7 @@ public:
 
     template <Operation Op>
     constexpr void run(const Op& op) noexcept {
-        if (op.thread_bytes() > thread_bytes_) thread_bytes_ = op.thread_bytes();
+        need(op.thread_bytes());
         ++operations_;
     }
 
@@ -32,6 +32,12 @@ public:
         return round_up(thread_bytes_, memory::ScratchLayout::alignment);
     }
     [[nodiscard]] constexpr std::size_t operations() const noexcept { return operations_; }
+
+protected:
+    /// An operation needs so many bytes, beside the buffers.
+    constexpr void need(Bytes bytes) noexcept {
+        thread_bytes_ = bytes > thread_bytes_ ? bytes : thread_bytes_;
+    }
 
 private:
     memory::ScratchLayout layout_;

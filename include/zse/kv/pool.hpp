@@ -56,10 +56,27 @@ public:
         return tiers_ != nullptr ? tiers_->at(page) : base_ + page * page_bytes_;
     }
 
+    /// Layer `index` of all pages, whose layout is this.
+    [[nodiscard]] LayerPages layer(const PageLayout& layout, std::uint32_t index) const noexcept {
+        LayerPages pages{nullptr, layout.page_bytes(), layout};
+        if (tiers_ != nullptr) {
+            pages.places = tiers_->places();
+            pages.layer_at = index * layout.layer_bytes();
+            pages.staged = tiers_->staged(index);
+            pages.staged_bytes = TieredPages::slice_bytes(layout);
+        } else {
+            pages.pool = base_ + index * layout.layer_bytes();
+        }
+        return pages;
+    }
     /// Copies a page to host memory, or from there, and waits for it.
-    void read(PageIndex page, std::span<std::byte> to) const noexcept { transfer(to.data(), at(page)); }
+    void read(PageIndex page, std::span<std::byte> to) const noexcept {
+        copy_bytes(to.data(), at(page));
+        if (mover_ != nullptr) mover_->settle();
+    }
     void write(PageIndex page, std::span<const std::byte> from) const noexcept {
-        transfer(at(page), from.data());
+        copy_bytes(at(page), from.data());
+        if (mover_ != nullptr) mover_->settle();
     }
 
     /// A free page. The caller has checked available().
@@ -88,13 +105,7 @@ public:
             for (const PageIndex page : {from, to}) tiers_->pin(page, static_cast<std::uint32_t>(entry));
             for (const PageIndex page : {from, to}) tiers_->bring(page);
         }
-        if (tiers_ != nullptr || base_ != nullptr) {
-            if (mover_ != nullptr) {
-                mover_->copy(at(to), at(from), page_bytes_);
-            } else {
-                std::memcpy(at(to), at(from), page_bytes_);
-            }
-        }
+        if (tiers_ != nullptr || base_ != nullptr) copy_bytes(at(to), at(from));
         give_back(from);
         return to;
     }
@@ -113,13 +124,12 @@ public:
     }
 
 private:
-    void transfer(std::byte* to, const std::byte* from) const noexcept {
-        if (mover_ == nullptr) {
+    void copy_bytes(std::byte* to, const std::byte* from) const noexcept {
+        if (mover_ != nullptr) {
+            mover_->copy(to, from, page_bytes_);
+        } else {
             std::memcpy(to, from, page_bytes_);
-            return;
         }
-        mover_->copy(to, from, page_bytes_);
-        mover_->settle();
     }
 
     std::span<PageIndex> free_;

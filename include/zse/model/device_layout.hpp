@@ -55,8 +55,9 @@ struct DeviceLayout {
     /// In the device, and as much of pinned memory.
     [[nodiscard]] constexpr Bytes bytes() const noexcept { return saturating_add(entries, most_entries); }
     /// Pinned memory: what a step describes, then the windows through which weights are loaded.
+    [[nodiscard]] constexpr Bytes load_at() const noexcept { return round_up(bytes(), 64); }
     [[nodiscard]] constexpr Bytes host_bytes() const noexcept {
-        return saturating_add(round_up(bytes(), 64), load_windows * load_window_bytes);
+        return saturating_add(load_at(), load_windows * load_window_bytes);
     }
 
     /// Packed weights go to the device in pieces: one is filled by the processor's threads while another is on its way. A

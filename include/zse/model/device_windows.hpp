@@ -19,10 +19,7 @@ class DeviceWindows {
 public:
     /// `memory` holds two windows of `window_bytes`.
     DeviceWindows(exec::gpu::Runtime& runtime, memory::Arena memory, Bytes window_bytes)
-        : runtime_(&runtime),
-          memory_(std::move(memory)),
-          window_bytes_(window_bytes),
-          copies_(runtime.make_stream()) {
+        : runtime_(&runtime), memory_(std::move(memory)), window_bytes_(window_bytes), copies_(runtime) {
         for (std::size_t i = 0; i < 2; ++i) {
             arrived_[i] = runtime.make_event();
             done_[i] = runtime.make_event();
@@ -31,12 +28,11 @@ public:
     DeviceWindows(const DeviceWindows&) = delete;
     DeviceWindows& operator=(const DeviceWindows&) = delete;
     ~DeviceWindows() {
-        runtime_->synchronise(copies_);
+        runtime_->synchronise(copies_.get());
         for (std::size_t i = 0; i < 2; ++i) {
             runtime_->destroy(arrived_[i]);
             runtime_->destroy(done_[i]);
         }
-        runtime_->destroy(copies_);
     }
 
     /// Where layer `layer` will be while it is computed with.
@@ -52,7 +48,7 @@ public:
     }
     [[nodiscard]] std::uint32_t layers() const noexcept { return static_cast<std::uint32_t>(images_.size()); }
     /// What copies failed with, if they did.
-    [[nodiscard]] const exec::gpu::Stream& copies() const noexcept { return copies_; }
+    [[nodiscard]] const exec::gpu::Stream& copies() const noexcept { return copies_.get(); }
     [[nodiscard]] Bytes copied() const noexcept { return copied_; }
 
     /// What follows on `stream` computes with the layer.
@@ -63,21 +59,21 @@ public:
     void leave(exec::gpu::Stream& stream, std::uint32_t layer) noexcept {
         if (images_.size() <= 2) return;  // both stay where they are
         runtime_->record(stream, done_[layer % 2]);
-        runtime_->wait(copies_, done_[layer % 2]);
+        runtime_->wait(copies_.get(), done_[layer % 2]);
         bring(layer + 2 < images_.size() ? layer + 2 : layer % 2);
     }
 
 private:
     void bring(std::uint32_t layer) noexcept {
-        runtime_->copy(copies_, window(layer), images_[layer].data(), images_[layer].size());
-        runtime_->record(copies_, arrived_[layer % 2]);
+        runtime_->copy(copies_.get(), window(layer), images_[layer].data(), images_[layer].size());
+        runtime_->record(copies_.get(), arrived_[layer % 2]);
         copied_ += images_[layer].size();
     }
 
     exec::gpu::Runtime* runtime_;
     memory::Arena memory_;
     Bytes window_bytes_;
-    exec::gpu::Stream copies_;
+    exec::gpu::OwnedStream copies_;
     std::array<exec::gpu::Event, 2> arrived_{};
     std::array<exec::gpu::Event, 2> done_{};
     std::vector<std::span<const std::byte>> images_;

@@ -51,6 +51,10 @@ constexpr std::uint32_t partial_floats(std::uint32_t v_dim) noexcept {
 /// How contexts are split. Rows are computed by the kernel for few rows where their segment has at most `few_rows`, and
 /// only those are split.
 inline constexpr std::uint32_t few_rows = 8;
+/// Rows of so many segments that are split at once.
+constexpr std::size_t split_rows(std::size_t segments) noexcept {
+    return segments * few_rows;
+}
 /// More parts than this would take longer to merge than to compute.
 inline constexpr std::uint32_t most_splits = 64;
 /// Where bits may not depend on other sequences: enough parts that one sequence with 8 key heads fills an H200 (132

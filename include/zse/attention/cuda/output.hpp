@@ -10,7 +10,7 @@ namespace attention {
 namespace cuda {
 
 /// Scores are in base 2, so that weights are one instruction.
-inline constexpr float log2_e = 1.44269504088896f;
+using exec::gpu::log2_e;
 inline constexpr float lowest = -__builtin_huge_valf();
 
 /// What scores are taken relative to: the greatest, or anything where there is none, so that no infinities cancel.

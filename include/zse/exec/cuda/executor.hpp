@@ -6,8 +6,6 @@
 #include <zse/exec/executor.hpp>
 #include <zse/exec/recorder.hpp>
 
-#include <algorithm>
-
 namespace zse::inline v1 {
 namespace exec {
 namespace gpu {
@@ -21,31 +19,16 @@ concept DeviceOperation = requires(const Op& op, Stream& stream) {
 };
 // clang-format on
 
-/// Plans as Recorder does, for a device: one workspace serves all operations, since they run one after the other.
-class DeviceRecorder {
+/// Plans as Recorder does, for a device: thread_bytes() are those of one workspace, which serves all operations since they
+/// run one after the other.
+class DeviceRecorder : public Recorder {
 public:
-    static constexpr bool records = true;
     static constexpr bool device = true;
 
-    constexpr Bytes allocate(Bytes bytes) { return layout_.allocate(bytes); }
-    constexpr void release(Bytes offset) noexcept { layout_.release(offset); }
-    template <class T>
-    constexpr T* at(Bytes) const noexcept {
-        return nullptr;
-    }
     template <class Op>
     constexpr void run(const Op& op) noexcept {
-        if constexpr (DeviceOperation<Op>) workspace_ = std::max(workspace_, op.workspace_bytes());
+        if constexpr (DeviceOperation<Op>) need(op.workspace_bytes());
     }
-
-    [[nodiscard]] constexpr Bytes shared_bytes() const noexcept { return layout_.peak(); }
-    [[nodiscard]] constexpr Bytes thread_bytes() const noexcept {
-        return round_up(workspace_, memory::ScratchLayout::alignment);
-    }
-
-private:
-    memory::ScratchLayout layout_;
-    Bytes workspace_ = 0;
 };
 
 /// Enqueues on a stream, over the scratch that the plan laid out. Operations of the host (pages that come from disk) wait

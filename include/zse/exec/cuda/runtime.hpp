@@ -72,6 +72,24 @@ public:
     virtual void destroy(Graph graph) noexcept = 0;
 };
 
+/// A stream with its device, given back when it ends.
+class OwnedStream {
+public:
+    explicit OwnedStream(Runtime& runtime) : runtime_(&runtime), stream_(runtime.make_stream()) {}
+    OwnedStream(const OwnedStream&) = delete;
+    OwnedStream& operator=(const OwnedStream&) = delete;
+    ~OwnedStream() {
+        runtime_->synchronise(stream_);
+        runtime_->destroy(stream_);
+    }
+    [[nodiscard]] Stream& get() noexcept { return stream_; }
+    [[nodiscard]] const Stream& get() const noexcept { return stream_; }
+
+private:
+    Runtime* runtime_;
+    Stream stream_;
+};
+
 /// GPU `device`, as the driver counts them. Defined where nvcc compiles (native_runtime.cuh). Throws unsupported where there
 /// is none, or its kernels are for others.
 std::shared_ptr<Runtime> open_native(int device);

@@ -34,9 +34,7 @@ public:
     void read(std::size_t at, std::size_t bytes, const Who& who) {
         check(at, bytes, who, "reads");
         for (Cell& cell : cells(at, bytes)) {
-            if (cell.pending) refuse(at, who, "reads what a copy that was not waited for is writing to");
-            if (!cell.written) refuse(at, who, "reads what no thread has written to");
-            if (!cell.writers.before(who)) race(at, who, "reads", cell.writers, "wrote");
+            expect_written(cell, at, who);
             if (!cell.atomics.before(who)) race(at, who, "reads", cell.atomics, "changed");
             cell.readers.add(who);
         }
@@ -49,9 +47,7 @@ public:
     void atomic(std::size_t at, std::size_t bytes, const Who& who) {
         check(at, bytes, who, "reads");
         for (Cell& cell : cells(at, bytes)) {
-            if (cell.pending) refuse(at, who, "reads what a copy that was not waited for is writing to");
-            if (!cell.written) refuse(at, who, "reads what no thread has written to");
-            if (!cell.writers.before(who)) race(at, who, "reads", cell.writers, "wrote");
+            expect_written(cell, at, who);
             if (!cell.readers.before(who)) race(at, who, "writes", cell.readers, "read");
             cell.atomics.add(who);
         }
@@ -123,6 +119,11 @@ private:
     }
     std::span<Cell> cells(std::size_t at, std::size_t bytes) noexcept {
         return std::span(cells_).subspan(at, bytes);
+    }
+    static void expect_written(const Cell& cell, std::size_t at, const Who& who) {
+        if (cell.pending) refuse(at, who, "reads what a copy that was not waited for is writing to");
+        if (!cell.written) refuse(at, who, "reads what no thread has written to");
+        if (!cell.writers.before(who)) race(at, who, "reads", cell.writers, "wrote");
     }
     [[noreturn]] static void refuse(std::size_t at, const Who& who, const char* what) {
         throw Error(ErrorCode::internal,

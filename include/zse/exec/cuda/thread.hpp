@@ -29,6 +29,8 @@ namespace exec {
 namespace gpu {
 
 inline constexpr unsigned warp_threads = 32;
+/// e^v = 2^(v log2_e): GPUs have powers of two.
+inline constexpr float log2_e = 1.44269504088896f;
 
 /// Position or extent in a grid of blocks.
 struct Index3 {

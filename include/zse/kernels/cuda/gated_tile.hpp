@@ -3,6 +3,7 @@
 #pragma once
 
 #include <zse/kernels/cuda/product_tile.hpp>
+#include <zse/kernels/cuda/silu.hpp>
 
 namespace zse::inline v1 {
 namespace kernels {
@@ -75,14 +76,6 @@ struct GatedTile {
                 }
             }
         }
-    }
-
-private:
-    /// v / (1 + e^-v); 0 where the power is infinite.
-    template <class T>
-    ZSE_DEVICE static float silu(T& t, float v) {
-        constexpr float log2_e = 1.44269504088896f;
-        return v / (1.0f + t.exp2(-v * log2_e));
     }
 };
 

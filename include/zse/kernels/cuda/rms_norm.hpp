@@ -3,6 +3,7 @@
 #pragma once
 
 #include <zse/kernels/cuda/calls.hpp>
+#include <zse/kernels/cuda/silu.hpp>
 
 namespace zse::inline v1 {
 namespace kernels {
@@ -53,12 +54,10 @@ struct SwigluKernel {
 
     template <class T>
     ZSE_DEVICE void operator()(T& t) const {
-        constexpr float log2_e = 1.44269504f;
         const std::size_t first = static_cast<std::size_t>(t.block().x) * call.columns;
         float most = 0;
         for (unsigned i = t.thread(); i < call.columns; i += threads) {
-            const float gate = call.gate[first + i];
-            const float value = gate / (1.0f + t.exp2(-gate * log2_e)) * call.up[first + i];
+            const float value = silu(t, call.gate[first + i]) * call.up[first + i];
             call.gate[first + i] = value;
             most = exec::gpu::Greatest{}(most, value < 0 ? -value : value);
         }

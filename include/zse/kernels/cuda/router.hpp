@@ -87,8 +87,7 @@ private:
     /// e to the power of v.
     template <class T>
     ZSE_DEVICE static float power(T& t, float v) {
-        constexpr float log2_e = 1.44269504088896f;
-        return t.exp2(v * log2_e);
+        return t.exp2(v * exec::gpu::log2_e);
     }
 };
 

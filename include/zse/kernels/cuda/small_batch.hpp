@@ -3,6 +3,7 @@
 #pragma once
 
 #include <zse/kernels/cuda/calls.hpp>
+#include <zse/kernels/cuda/silu.hpp>
 #include <zse/kernels/cuda/small_batch_unit.hpp>
 
 namespace zse::inline v1 {
@@ -280,8 +281,7 @@ private:
     template <class T>
     ZSE_DEVICE void put_gated(T& t, const LinearCall::Output& output, unsigned row, unsigned token,
                               bool inside, const float (&results)[2]) const {
-        constexpr float log2_e = 1.44269504f;
-        const float value = results[0] / (1.0f + t.exp2(-results[0] * log2_e)) * results[1];
+        const float value = silu(t, results[0]) * results[1];
         if (inside) output.y[token * output.y_stride + row] = value;
         std::uint32_t most = inside ? __builtin_bit_cast(std::uint32_t, value) & 0x7fffffffu : 0;
         ZSE_UNROLL
